@@ -1,0 +1,23 @@
+"""The errors of ocispec: what an image, a name or a layer is refused for."""
+
+from __future__ import annotations
+
+
+class SpecError(Exception):
+    """Something is not what the OCI specifications, or our stricter rules, say it must be.
+
+    The message says what, which object, got and expected. It never holds advice: the command line
+    adds that.
+    """
+
+
+class DigestMismatchError(SpecError):
+    """Bytes do not hash to the digest, or do not have the size, that named them."""
+
+
+class LimitError(SpecError):
+    """An input is larger, deeper or longer than we read."""
+
+
+class UnsupportedError(SpecError):
+    """A well-formed input of a kind that we do not read (schema 1, an unknown compression)."""
