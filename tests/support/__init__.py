@@ -1,0 +1,1 @@
+"""What tests share: builders of images, servers on live ports, and the look-up of real tools."""
