@@ -1,0 +1,216 @@
+"""Evidence in, Decision out: the values between what was found and what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from ocispec.digest import Digest
+from policy.statements import (
+    ConfigFacts,
+    ImageApproval,
+    LayerApproval,
+    ResolvedUser,
+    RevocationList,
+    Role,
+    Waiver,
+)
+from scanner.model import Component, DataSource, Finding, OperatingSystem, Unknown
+
+
+class State(StrEnum):
+    """The states of an image (trust.md, States)."""
+
+    QUARANTINED = "quarantined"
+    CLEARED = "cleared"
+    WARNING = "warning"
+    GRACE = "grace"
+    DENIED = "denied"
+    REVOKED = "revoked"
+
+    @property
+    def may_start(self) -> bool:
+        """True in the states in which hosts are served the image."""
+        return self in {State.CLEARED, State.WARNING, State.GRACE}
+
+
+S_co = TypeVar("S_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Who signed: a key of trust.json, and the person or build that it belongs to."""
+
+    key: str
+    role: Role
+    owner: str
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed(Generic[S_co]):
+    """A statement whose signatures were verified against trust.json; made by `trust.py` alone.
+
+    `digest` is of the payload, `envelope` the DSSE bytes as received.
+    """
+
+    statement: S_co
+    signers: tuple[Signer, ...]
+    digest: Digest
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedStatement:
+    """A statement that was offered and not believed: it never counts, and the Decision shows it."""
+
+    digest: Digest
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileChange:
+    """A path of a lower layer that layer `layer` replaced, removed, or gave another owner or mode.
+
+    `kind` is `replaced`, `removed` or `metadata`; `owner` the purl of the component that owned the lower file, or "".
+    """
+
+    path: str
+    layer: int
+    lower_layer: int
+    kind: str
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFacts:
+    """One layer as the rules see it, lowest first."""
+
+    diff_id: Digest
+    chain_id: Digest
+    size: int
+    writes_package_database: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What identifies an image and steers its process."""
+
+    registry: str
+    repository: str
+    manifest: Digest
+    config: Digest
+    platform: str
+    layers: tuple[LayerFacts, ...]
+    root_index: Digest
+    reader: int
+    format: int
+    config_facts: ConfigFacts
+    user: ResolvedUser | None
+    created: str
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that a Decision rests on; `now` included, so that it can be taken again later.
+
+    `changes` beyond a bound are cut, and then `changes_truncated` is true and counts as Unknown. `errors` are
+    parts of the scan that failed: each is Unknown.
+    """
+
+    image: ImageFacts
+    operating_system: OperatingSystem | None
+    components: tuple[Component, ...]
+    findings: tuple[Finding, ...]
+    unknowns: tuple[Unknown, ...]
+    changes: tuple[FileChange, ...]
+    changes_truncated: bool
+    image_approvals: tuple[Signed[ImageApproval], ...]
+    layer_approvals: tuple[Signed[LayerApproval], ...]
+    waivers: tuple[Signed[Waiver], ...]
+    revocations: Signed[RevocationList] | None
+    rejected: tuple[RejectedStatement, ...]
+    data: tuple[DataSource, ...]
+    scanner_version: str
+    errors: tuple[str, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """What somebody asks a host to do with a cleared image; memory in bytes, None = no limit asked."""
+
+    memory: int | None = None
+    pids: int | None = None
+    cpus_milli: int | None = None
+    network: str = "none"
+    mounts: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    user_override: bool = False
+    command_override: bool = False
+    writable: bool = False
+
+
+class Outcome(StrEnum):
+    """What a rule says of one subject. Unknown is enforced as Deny, but has its own reason."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One rule's word on one subject.
+
+    `reason` is a stable code (`vulnerable-package`, `licence-not-allowed`, …), `message` one sentence for
+    people. `subject` is a purl, a path, a digest or a config field; `layer` its layer or None. `fix` says what
+    mends it, `waivable_by` which roles or levels may waive it ("" if none may). `waived_by` is the digest of
+    the waiver that turned a denial into Allow. `until` ends a warning or grace.
+    """
+
+    rule: str
+    outcome: Outcome
+    reason: str
+    subject: str
+    message: str
+    layer: int | None = None
+    fix: str = ""
+    waivable_by: str = ""
+    waived_by: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All verdicts on one image under one policy at one time.
+
+    `level` is the level the image was approved for or reached, "" if none; `parent` the manifest digest of the
+    approved parent, None for a base. `rests_on` are the digests of the approvals and waivers that it needed.
+    """
+
+    state: State
+    level: str
+    parent: Digest | None
+    verdicts: tuple[Verdict, ...]
+    image: Digest
+    policy_name: str
+    policy_version: int
+    policy: Digest
+    evidence: Digest
+    rests_on: tuple[Digest, ...]
+    taken: datetime
+
+    @property
+    def allowed(self) -> bool:
+        """True only if the state lets the image start."""
+        return self.state.may_start
+
+    @property
+    def refusals(self) -> tuple[Verdict, ...]:
+        """The verdicts that stand against it, in the policy's order of rules."""
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome is not Outcome.ALLOW)
