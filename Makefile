@@ -1,0 +1,74 @@
+# pratique: `make help` lists what can be made.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := ocispec scanner policy registry runtime pratique
+CODE := $(PACKAGES) policies tests benchmarks
+
+# A checkout needs no network but for the packages that the lock file pins by hash.
+PIP := $(BIN)/pip --disable-pip-version-check --quiet install
+INSTALL = $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@scripts/install-packages
+	@echo "Making $(VENV) from requirements.lock"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(INSTALL)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "Adding what checks and tests need from requirements-dev.lock"
+	@$(PIP) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.dev ## make .venv with everything that checks, tests and benchmarks import
+
+.PHONY: demo
+demo: ## run the whole chain, from push to revocation; leaves nothing running
+	@scripts/install-packages demo
+	@$(MAKE) --no-print-directory $(VENV)/.runtime
+	@$(BIN)/python -m demo
+
+.PHONY: check
+check: $(VENV)/.dev ## formatting, lint, types, and the import contract
+	$(BIN)/ruff format --check $(CODE) demo
+	$(BIN)/ruff check $(CODE) demo
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: ## install what tests need, and run them all, with coverage
+	@scripts/install-packages test
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not data" --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
+
+.PHONY: test-data
+test-data: $(VENV)/.dev ## tests on large real records: make test-data DATA=FOLDER
+	@test -d "$(DATA)" || { echo "make test-data: DATA=$(DATA) is no folder; expected DATA=FOLDER" >&2; exit 2; }
+	PRATIQUE_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m data $(PYTEST)
+
+.PHONY: bench
+bench: ## benchmarks beside the peers: medians, ratios, CPU
+	@scripts/install-packages bench
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+.PHONY: format
+format: $(VENV)/.dev ## format the code and mend what lint can mend
+	$(BIN)/ruff format $(CODE) demo
+	$(BIN)/ruff check --fix $(CODE) demo
+
+.PHONY: clean
+clean: ## remove the venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info .coverage*
