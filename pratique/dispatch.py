@@ -1,0 +1,76 @@
+"""Run one verb: parse its arguments, call it, and turn every error into one clear line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from pratique.exits import CommandError, Exit, UsageError
+
+
+class Verb(Protocol):
+    """What each file under `commands/` offers."""
+
+    __doc__: str | None
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the result is the exit code."""
+
+
+def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
+    """Run the verb `name` and return its exit code; errors become one line on stderr."""
+    verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
+    parser = argparse.ArgumentParser(
+        prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verb.configure(parser)
+    failed = Exit.NOT_STARTED if name == "run" else Exit.FAILED
+    try:
+        return verb.run(parser.parse_args(arguments))
+    except UsageError as error:
+        return _fail(error, Exit.USAGE, debug=debug)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FINE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except Exception as error:
+        return _fail(error if _is_ours(error) else _defect(error), failed, debug=debug)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """True for an error whose message is meant for the user; anything else is a defect of ours."""
+    from ocispec.errors import SpecError
+    from policy.errors import PolicyError
+    from scanner.errors import ScanError
+
+    expected: tuple[type[BaseException], ...] = (CommandError, SpecError, ScanError, PolicyError, OSError)
+    # The registry's and the runtime's errors are looked up only if they were imported: importing them here would
+    # cost a command that never used them.
+    for module, name in (("registry.errors", "RegistryError"), ("runtime.errors", "ContainerError")):
+        if module in sys.modules:
+            expected += (getattr(sys.modules[module], name),)
+    return isinstance(error, expected)
+
+
+def _defect(error: BaseException) -> BaseException:
+    described = CommandError(f"internal error: {type(error).__name__}: {error} (pratique --debug shows where)")
+    described.__cause__ = error
+    return described
+
+
+def _fail(error: BaseException, code: Exit, *, debug: bool) -> Exit:
+    if debug:
+        traceback.print_exception(error)
+    print(f"pratique: {error}", file=sys.stderr)
+    return code
