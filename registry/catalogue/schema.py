@@ -1,0 +1,366 @@
+"""The tables of the catalogue.
+
+Digests are text `algorithm:hex`, times whole seconds since the epoch, envelopes and manifests the exact bytes.
+Nothing is stored twice that could be derived, but for `manifests.size` and `blobs.size`, which the hot path
+reads. Who writes what: the web writes repositories, blobs, manifests, references, pushed tags and uploads; the
+judge layers, images, decisions, clearances, served tags and jobs; both write audit records, in the same
+transaction as the change that they record.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from ocispec.digest import Digest
+
+SCHEMA_VERSION: Final = 1
+"""Rises with each change to the tables; stored in `meta`, and another one is refused at start."""
+
+
+class DigestText(TypeDecorator[Digest]):
+    """A digest, kept as `algorithm:hex` and parsed again on the way out."""
+
+    impl = String(136)
+    cache_ok = True
+
+    def process_bind_param(self, value: Digest | None, dialect: Dialect) -> str | None:
+        """A digest to text."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Digest | None:
+        """Text to a digest."""
+        return None if value is None else Digest.parse(value)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware time in UTC, kept as whole seconds since the epoch."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """A time to seconds; a naive one is a programming error, and raises."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"time {value.isoformat()}: expected a time zone")
+        return None if value is None else int(value.timestamp())
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Seconds to a time."""
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+metadata = MetaData()
+
+_REPOSITORY = String(255)
+_TAG = String(128)
+_NAME = String(255)
+_MEDIA_TYPE = String(255)
+_ROWID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", _NAME, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Single facts: `schema`, `registry` (its name), `bootstrap` (SHA-256 of the one-time token, until it is used)."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", _NAME, primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("repositories", Text, nullable=False),  # globs, one a line
+    Column("secret", String(64), nullable=False),  # SHA-256, hex, of 256 random bits
+    Column("created", Moment, nullable=False),
+    Column("created_by", _NAME, nullable=False),
+    Column("expires", Moment),
+)
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("name", _REPOSITORY, primary_key=True),
+    Column("created", Moment, nullable=False),
+    Column("created_by", _NAME, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created", Moment, nullable=False),
+)
+"""Every blob in the store, once; written after the store has acknowledged it."""
+
+repository_blobs = Table(
+    "repository_blobs",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("added", Moment, nullable=False),
+    Column("added_by", _NAME, nullable=False),
+    PrimaryKeyConstraint("repository", "digest"),
+    ForeignKeyConstraint(["repository"], ["repositories.name"]),
+    ForeignKeyConstraint(["digest"], ["blobs.digest"]),
+)
+"""Which repository holds which blob: pushed to it, or mounted by somebody who might read the source."""
+Index("repository_blobs_by_digest", repository_blobs.c.digest)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+"""The raw bytes of manifests, once each, whatever repositories they are in. Hashed again when they are served."""
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("media_type", _MEDIA_TYPE, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("artifact_type", _MEDIA_TYPE, nullable=False, default=""),  # what the referrers API says it is
+    Column("subject", DigestText),
+    Column("annotations", Text, nullable=False, default="{}"),  # JSON, for the referrers API
+    Column("pushed", Moment, nullable=False),
+    Column("pushed_by", _NAME, nullable=False),
+    PrimaryKeyConstraint("repository", "digest"),
+    ForeignKeyConstraint(["repository"], ["repositories.name"]),
+    ForeignKeyConstraint(["digest"], ["contents.digest"]),
+    CheckConstraint("kind IN ('image', 'index', 'artifact')", name="manifest_kind"),
+)
+"""A manifest in a repository. `kind`: an image (its config is an image's), an index, or an artifact."""
+Index("manifests_by_subject", manifests.c.repository, manifests.c.subject, manifests.c.digest)
+Index("manifests_by_digest", manifests.c.digest)
+
+references = Table(
+    "manifest_references",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("manifest", DigestText, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("kind", String(8), nullable=False),
+    PrimaryKeyConstraint("repository", "manifest", "digest", "kind"),
+    ForeignKeyConstraint(["repository", "manifest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
+    CheckConstraint("kind IN ('config', 'layer', 'child')", name="reference_kind"),
+)
+"""What a manifest reaches: its config and layers (blobs), or an index's children (manifests)."""
+Index("references_by_digest", references.c.repository, references.c.digest)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("tag", _TAG, nullable=False),
+    Column("pushed", DigestText, nullable=False),
+    Column("pushed_at", Moment, nullable=False),
+    Column("pushed_by", _NAME, nullable=False),
+    Column("served", DigestText),
+    Column("served_at", Moment),
+    Column("number", BigInteger, nullable=False, default=0),  # of the newest tag statement; never goes back
+    Column("statement", LargeBinary),  # its envelope
+    PrimaryKeyConstraint("repository", "tag"),
+    ForeignKeyConstraint(["repository", "pushed"], ["manifests.repository", "manifests.digest"]),
+)
+"""The two values of a tag: pushed, and served (the last cleared one, which is what hosts get)."""
+Index("tags_by_pushed", tags.c.repository, tags.c.pushed)
+Index("tags_by_served", tags.c.repository, tags.c.served)
+
+tag_numbers = Table(
+    "tag_numbers",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("tag", _TAG, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    PrimaryKeyConstraint("repository", "tag"),
+)
+"""The last number of a deleted tag, so that a new tag of that name goes on from it."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("account", _NAME, nullable=False),
+    Column("size", BigInteger, nullable=False, default=0),
+    Column("digest", DigestText),
+    Column("parts", Text, nullable=False, default=""),
+    Column("started", Moment, nullable=False),
+    Column("touched", Moment, nullable=False),
+    Column("holder", String(32), nullable=False, default=""),  # the request that is appending, "" if none
+    Column("held_until", Moment),
+)
+"""Upload sessions (store/interface.py, Upload). One request at a time holds one."""
+Index("uploads_by_account", uploads.c.account)
+Index("uploads_by_touched", uploads.c.touched)
+
+images = Table(
+    "images",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("level", _NAME, nullable=False, default=""),
+    Column("parent", DigestText),
+    Column("reason", _NAME, nullable=False, default=""),  # code of the first verdict against it
+    Column("message", Text, nullable=False, default=""),
+    Column("until", Moment),  # the end of a warning or grace
+    Column("decision", DigestText),
+    Column("first_seen", Moment, nullable=False),
+    Column("changed", Moment, nullable=False),
+    Column("judged", Moment),
+    PrimaryKeyConstraint("repository", "digest"),
+    ForeignKeyConstraint(["repository", "digest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
+    CheckConstraint("state IN ('quarantined', 'cleared', 'warning', 'grace', 'denied', 'revoked')", name="image_state"),
+)
+"""The state of each image and index in each repository. The web inserts it as quarantined; the judge changes it."""
+Index("images_by_state", images.c.state, images.c.repository)
+Index("images_by_digest", images.c.digest)
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("reader", Integer, nullable=False),
+    Column("diff_id", DigestText),
+    Column("size", BigInteger),  # bytes of the uncompressed tar
+    Column("refusal", Text, nullable=False, default=""),
+    Column("read", Moment, nullable=False),
+)
+"""What the reader of version `reader` made of a layer blob: its diff_id, or why it was refused."""
+Index("layers_by_diff_id", layers.c.diff_id)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("digest", DigestText, primary_key=True),  # of the payload
+    Column("type", _NAME, nullable=False),
+    Column("subject", DigestText),  # the manifest or layer that it is about, if one
+    Column("number", BigInteger),  # a policy's version, a list's number
+    Column("envelope", LargeBinary, nullable=False),
+    Column("received", Moment, nullable=False),
+    Column("received_by", _NAME, nullable=False),
+    Column("expires", Moment),
+    Column("withdrawn", Moment),
+)
+"""What officers and builds signed: approvals, waivers, withdrawals, revocation lists, policies, floors."""
+Index("statements_by_type", statements.c.type, statements.c.number)
+Index("statements_by_subject", statements.c.subject)
+
+trust = Table(
+    "trust",
+    metadata,
+    Column("version", BigInteger, primary_key=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("received", Moment, nullable=False),
+    Column("received_by", _NAME, nullable=False),
+)
+"""Every trust.json that was accepted; the highest version counts."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("image", DigestText, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("evidence", DigestText, nullable=False),
+    Column("taken", Moment, nullable=False),
+)
+Index("decisions_by_image", decisions.c.repository, decisions.c.image, decisions.c.taken)
+
+clearances = Table(
+    "clearances",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("referrer", DigestText),  # the artifact manifest that carries it
+    Column("issued", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    PrimaryKeyConstraint("repository", "digest"),
+    ForeignKeyConstraint(["repository", "digest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
+)
+"""The one current clearance (or index clearance) of each digest."""
+Index("clearances_by_expiry", clearances.c.expires)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _ROWID, primary_key=True, autoincrement=False),
+    Column("time", Moment, nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("principal", _NAME, nullable=False),
+    Column("source", _NAME, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""The hash chain of what changed; `seq` without gaps."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("time", Moment, nullable=False),
+)
+"""The chain's hash at `seq`, signed by the registry's key."""
+
+advisories = Table(
+    "advisories",
+    metadata,
+    Column("digest", DigestText, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", _NAME, nullable=False),
+    Column("date", Moment, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("imported", Moment, nullable=False),
+    Column("imported_by", _NAME, nullable=False),
+    Column("current", Boolean, nullable=False),
+)
+"""Imported advisory, exploit and end-of-life data; the records themselves are in the judge's own store."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _ROWID, primary_key=True, autoincrement=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("not_before", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("claimed_by", String(64), nullable=False, default=""),
+    Column("claimed_until", Moment),
+    Column("error", Text, nullable=False, default=""),
+    Column("created", Moment, nullable=False),
+    UniqueConstraint("kind", "subject", name="one_job_a_subject"),
+)
+"""The judge's queue: what is to be read or judged again, and when."""
+Index("jobs_by_time", jobs.c.not_before)
