@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Kind(IntEnum):
@@ -22,14 +23,16 @@ class Kind(IntEnum):
     SYMLINK = 7
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One member of a layer, hard links aside; sizes and offsets in bytes of the uncompressed tar.
 
     `mode` holds the permission bits only (12 bits); the type is `kind`. `offset` is where the data of a
-    FILE begins in the tar, a multiple of 512. `xattrs` are sorted by name. `target` is a SYMLINK's.
-    `rdev` is (major, minor) of a device. `mtime` is seconds and nanoseconds since the epoch, seconds
-    may be negative.
+    FILE begins in the tar, a multiple of 512; no two files of a layer share one. `xattrs` are sorted by
+    name. `target` is a SYMLINK's. `rdev` is (major, minor) of a device. `mtime` is seconds and nanoseconds
+    since the epoch, seconds may be negative.
+
+    A NamedTuple, not a dataclass like all other values: an image has tens of thousands of them, and one
+    takes 0.1 microseconds to make instead of 0.8 (Python 3.11). A changed copy is `entry._replace(...)`.
     """
 
     path: bytes
@@ -47,7 +50,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardLink:
-    """A second name, `path`, for the entry that an earlier member of the same layer called `target`."""
+    """A second name, `path`, for what is called `target` when this member is met: an earlier member of the
+    layer, or a file of the layers below. The reader checks the names only; the merge finds the file."""
 
     path: bytes
     target: bytes

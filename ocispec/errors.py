@@ -21,3 +21,22 @@ class LimitError(SpecError):
 
 class UnsupportedError(SpecError):
     """A well-formed input of a kind that we do not read (schema 1, an unknown compression)."""
+
+
+class LayerError(SpecError):
+    """A layer is refused for one of its members.
+
+    `offset` is where the member's header begins in the uncompressed tar (None where no longer known),
+    `member` its raw name as far as it could be read, `repair` what whoever makes the layer can do; the
+    command line shows it below the message.
+    """
+
+    def __init__(self, message: str, *, offset: int | None, member: bytes, repair: str) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.member = member
+        self.repair = repair
+
+
+class LayerLimitError(LayerError, LimitError):
+    """A layer is refused because one of its members, or their sum, is beyond a limit."""
