@@ -1,0 +1,249 @@
+"""The registry's settings: one YAML or JSON file, strictly read, each key documented where it is declared.
+
+A key that is not declared here is refused, so a misspelt limit cannot silently be no limit. docs/configuration.md
+is `reference()`, and a test compares them. Values are checked when the file is read; what needs the outside
+(folders, buckets, keys) is checked by those who open it, before the first request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
+
+import yaml
+
+from ocispec.strictjson import type_name
+from registry import settings_checks as checks
+from registry.errors import SettingsError
+from registry.settings_checks import Key, Section, choice, number
+
+MAX_FILE: Final = 256 * 1024
+"""Bytes of a settings file."""
+
+_DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """`storage.s3`: a bucket of an S3-compatible engine."""
+
+    bucket: Annotated[str, Key("Name of the bucket; it must exist.", checks.text)]
+    access_key: Annotated[str, Key("Access key id.", checks.text)]
+    secret_key: Annotated[str, Key("Secret key; not empty, and none that everybody knows.", checks.secret)] = field(
+        repr=False
+    )
+    endpoint: Annotated[str, Key("Address of the engine; without it Amazon's own.", checks.url)] = ""
+    region: Annotated[str, Key("Region to sign for.", checks.text)] = "us-east-1"
+    prefix: Annotated[str, Key("Put in front of every key, e.g. `registry/`.", checks.prefix)] = ""
+    addressing: Annotated[str, Key("How the bucket is named: `path` or `virtual`.", choice("path", "virtual"))] = "path"
+    ca_file: Annotated[Path | None, Key("Certificates to check the engine's by, not the system's.", checks.path)] = None
+    part_size: Annotated[
+        int, Key("Bytes of a part of a multipart upload; one is held in memory.", number(5 * 2**20, 512 * 2**20))
+    ] = 8 * 2**20
+    timeout: Annotated[int, Key("Seconds until a silent engine counts as failed.", number(1, 600))] = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """`storage`: where blobs are kept."""
+
+    engine: Annotated[str, Key("`files` (in `data`/store) or `s3`.", choice("files", "s3"))] = "files"
+    s3: Annotated[S3Settings | None, Section("Needed when the engine is `s3`, and only then.", S3Settings)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """`http`: how the API is served."""
+
+    listen: Annotated[str, Key("Address and port to listen on.", checks.address)] = "127.0.0.1:5000"
+    certificate: Annotated[Path | None, Key("TLS certificate chain (PEM); without it plain HTTP.", checks.path)] = None
+    key: Annotated[Path | None, Key("TLS private key (PEM), needed with `certificate`.", checks.path)] = None
+    workers: Annotated[int, Key("Web processes.", number(1, 64))] = 1
+    threads: Annotated[int, Key("Requests that one web process handles at a time.", number(2, 1024))] = 32
+    body_deadline: Annotated[int, Key("Seconds that one request's body may take in all.", number(1, _DAY))] = 3600
+    body_minimum_rate: Annotated[
+        int, Key("Bytes a second, over any 10 seconds, below which a body is cut off.", number(0, 2**30))
+    ] = 1024
+    bodies_per_account: Annotated[
+        int, Key("Blobs that one account may be sending at a time; more are answered 429.", number(1, 1024))
+    ] = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """`limits`: what one push may cost."""
+
+    blob_bytes: Annotated[int, Key("Bytes of one blob.", number(1, 2**50))] = 64 * 2**30
+    upload_expiry: Annotated[
+        int, Key("Seconds after its last byte when an upload session is dropped.", number(60, 366 * _DAY))
+    ] = _DAY
+    referrers: Annotated[int, Key("Referrers that one manifest may have.", number(1, 100_000))] = 1000
+    page: Annotated[int, Key("Names in one page of a list, at most.", number(1, 10_000))] = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSettings:
+    """`judge`: scanning and deciding."""
+
+    push_wait_ms: Annotated[
+        int, Key("Milliseconds that the push of a manifest waits for the Decision.", number(0, 60_000))
+    ] = 2000
+    workers: Annotated[int, Key("Judge processes.", number(1, 16))] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSettings:
+    """`users`: which users of the operating system the processes run as, where the registry is started as root."""
+
+    web: Annotated[str, Key("User of the web processes.", checks.text)] = "nobody"
+    judge: Annotated[str, Key("User of the judge.", checks.text)] = "nobody"
+    signer: Annotated[str, Key("User of the signer, who alone reads the private key.", checks.text)] = "root"
+    group: Annotated[str, Key("Group by which they share store and catalogue.", checks.text)] = "nogroup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set."""
+
+    name: Annotated[
+        str,
+        Key(
+            "The registry as it is called in references, `host` or `host:port`. Clearances and tag statements are "
+            "bound to it; the Host header is never believed.",
+            checks.registry_name,
+        ),
+    ]
+    data: Annotated[Path, Key("Folder of store, catalogue, keys and sockets; absolute.", checks.path)]
+    catalogue: Annotated[
+        str, Key("SQLAlchemy URL of the catalogue; without it SQLite at `data`/catalogue.sqlite.", checks.text)
+    ] = ""
+    trust: Annotated[Path | None, Key("trust.json that is taken in at the first start.", checks.path)] = None
+    policy: Annotated[Path | None, Key("Signed policy that is taken in at the first start.", checks.path)] = None
+    bootstrap_token: Annotated[
+        str,
+        Key("One-time token for making the first admin; without it one is made and printed.", checks.secret),
+    ] = field(default="", repr=False)
+    storage: Annotated[StorageSettings, Section("Where blobs are kept.", StorageSettings)] = StorageSettings()
+    http: Annotated[HttpSettings, Section("How the API is served.", HttpSettings)] = HttpSettings()
+    limits: Annotated[LimitSettings, Section("What one push may cost.", LimitSettings)] = LimitSettings()
+    judge: Annotated[JudgeSettings, Section("Scanning and deciding.", JudgeSettings)] = JudgeSettings()
+    users: Annotated[UserSettings, Section("Users of the processes, when started as root.", UserSettings)] = (
+        UserSettings()
+    )
+
+    @property
+    def catalogue_url(self) -> str:
+        """The catalogue's URL, with the default filled in."""
+        return self.catalogue or f"sqlite:///{self.data / 'catalogue.sqlite'}"
+
+    @property
+    def store_folder(self) -> Path:
+        """Where the `files` engine keeps the store."""
+        return self.data / "store"
+
+
+def load(path: Path) -> Settings:
+    """Read the settings file at `path`.
+
+    Raises:
+        SettingsError: unreadable, too large, not YAML, or a key is unknown, missing or malformed.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"settings {path}: {error.strerror}") from error
+    return parse(raw)
+
+
+def parse(raw: bytes) -> Settings:
+    """Return the settings in a YAML (or JSON) document.
+
+    Raises:
+        SettingsError: as for `load`.
+    """
+    if len(raw) > MAX_FILE:
+        raise SettingsError(f"settings: got {len(raw)} bytes, expected at most {MAX_FILE}")
+    try:
+        members = yaml.load(raw, Loader=_StrictLoader)  # noqa: S506 -- a SafeLoader that refuses more
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"settings: not YAML: {' '.join(str(error).split())[:200]}") from error
+    settings = _build(Settings, members, "")
+    if (settings.storage.engine == "s3") != (settings.storage.s3 is not None):
+        raise SettingsError("setting storage.s3: expected exactly where storage.engine is s3")
+    if (settings.http.certificate is None) != (settings.http.key is None):
+        raise SettingsError("setting http.certificate: expected together with http.key, or neither")
+    return settings
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader without aliases (one line can stand for gigabytes) and without duplicate keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise SettingsError("settings: YAML aliases are not read")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if not isinstance(key, str) or key in keys[:position]:
+                line = node.value[position][0].start_mark.line + 1
+                raise SettingsError(f"settings: line {line}: key {key!r} is not text, or stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+T = TypeVar("T")
+
+
+def _build(kind: type[T], members: object, prefix: str) -> T:
+    if not isinstance(members, Mapping):
+        raise SettingsError(f"settings: {prefix or 'the file'} is {type_name(members)}, expected keys and values")
+    declared = dict(_declared(kind))
+    for name in members:
+        if name not in declared:
+            raise SettingsError(f"setting {prefix}{str(name)[:80]}: unknown key")
+    values: dict[str, Any] = {}
+    for name, (mark, default) in declared.items():
+        key = prefix + name
+        if name not in members:
+            if default is dataclasses.MISSING:
+                raise SettingsError(f"setting {key}: missing")
+        elif isinstance(mark, Section):
+            values[name] = _build(mark.kind, members[name], f"{key}.")
+        else:
+            values[name] = mark.check(members[name], key)
+    return kind(**values)
+
+
+def _declared(kind: type) -> Iterator[tuple[str, tuple[Key | Section, object]]]:
+    hints = get_type_hints(kind, include_extras=True)
+    for item in dataclasses.fields(kind):
+        yield item.name, (hints[item.name].__metadata__[0], item.default)
+
+
+def reference() -> str:
+    """Every key with its default and meaning: the text of docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "The registry reads one file, YAML or JSON. With an unknown key, a duplicate key or a YAML alias in it the",
+        "registry does not start, and says which. This page is made from registry/settings.py; a test keeps it so.",
+        "",
+        "| key | default | meaning |",
+        "| --- | --- | --- |",
+        *_rows(Settings, ""),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(kind: type, prefix: str) -> Iterator[str]:
+    for name, (mark, default) in _declared(kind):
+        if isinstance(mark, Section):
+            yield f"| `{prefix}{name}` | | {mark.doc} |"
+            yield from _rows(mark.kind, f"{prefix}{name}.")
+        else:
+            shown = "required" if default is dataclasses.MISSING else f"`{default}`" if default else "none"
+            yield f"| `{prefix}{name}` | {shown} | {mark.doc} |"

@@ -1,0 +1,105 @@
+"""How one value of the settings file is checked; each check returns the value or raises SettingsError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from registry.errors import SettingsError
+
+KNOWN_SECRETS: Final = frozenset(
+    {"admin", "administrator", "changeme", "change-me", "default", "harbor12345", "minioadmin", "pass", "passw0rd"}
+    | {"password", "pratique", "registry", "root", "secret", "test", "testing", "token", "123456", "12345678"}
+)
+"""Secrets that everybody knows, in lower case; the registry does not start with one of them (R7)."""
+
+Check = Callable[[object, str], Any]
+"""Takes the value and the key's name for messages; what it returns is of the key's declared type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Stands in a setting's `Annotated` type: what the key means, and how its value is checked."""
+
+    doc: str
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Stands in the `Annotated` type of a group of keys."""
+
+    doc: str
+    kind: type
+
+
+def text(value: object, key: str) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected text")
+    return value
+
+
+def path(value: object, key: str) -> Path:
+    """An absolute path."""
+    found = Path(text(value, key))
+    if not found.is_absolute():
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected an absolute path")
+    return found
+
+
+def secret(value: object, key: str) -> str:
+    """A secret that is neither empty nor known to everybody; never shown in the message."""
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"setting {key}: the secret is empty")
+    if value.strip().lower() in KNOWN_SECRETS:
+        raise SettingsError(f"setting {key}: the secret is one that everybody knows")
+    return value
+
+
+def number(minimum: int, maximum: int) -> Check:
+    """A whole number between two bounds, both included."""
+
+    def check(value: object, key: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise SettingsError(f"setting {key}: got {_shown(value)}, expected a number from {minimum} to {maximum}")
+        return value
+
+    return check
+
+
+def choice(*choices: str) -> Check:
+    """One of a few words."""
+
+    def check(value: object, key: str) -> str:
+        if value not in choices:
+            raise SettingsError(f"setting {key}: got {_shown(value)}, expected one of {', '.join(choices)}")
+        return str(value)
+
+    return check
+
+
+def _matching(pattern: str, expected: str) -> Check:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: object, key: str) -> str:
+        if compiled.fullmatch(text(value, key)) is None:
+            raise SettingsError(f"setting {key}: got {_shown(value)}, expected {expected}")
+        return str(value)
+
+    return check
+
+
+address = _matching(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}", "address:port")
+registry_name = _matching(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9a-fA-F:]{2,45}\])(?::[0-9]{1,5})?", "host or host:port"
+)
+url = _matching(r"https?://[^\s/@]+(?:/[^\s@]*)?", "an http or https address without credentials")
+prefix = _matching(r"(?:[a-z0-9][a-z0-9._-]*/)+", "lower-case path components, each with a slash after it")
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:120]
