@@ -9,13 +9,16 @@ from typing import Generic, TypeVar
 
 from ocispec.digest import Digest
 from policy.statements import (
+    Clearance,
     ConfigFacts,
     ImageApproval,
     LayerApproval,
+    ListDate,
     ResolvedUser,
     RevocationList,
     Role,
     Waiver,
+    Withdrawal,
 )
 from scanner.model import Component, DataSource, Finding, OperatingSystem, Unknown
 
@@ -138,11 +141,16 @@ class Evidence:
     scanner_version: str
     errors: tuple[str, ...]
     now: datetime
+    withdrawals: tuple[Signed[Withdrawal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What somebody asks a host to do with a cleared image; memory in bytes, None = no limit asked."""
+    """What somebody asks a host to do with a cleared image; memory in bytes, None = no limit asked.
+
+    `mounts` are the sources of host mounts (absolute paths); those also in `writable_mounts` or
+    `executable_mounts` are asked for without read-only or noexec. `capabilities` are names like `CAP_CHOWN`.
+    """
 
     memory: int | None = None
     pids: int | None = None
@@ -153,6 +161,46 @@ class StartRequest:
     user_override: bool = False
     command_override: bool = False
     writable: bool = False
+    writable_mounts: tuple[str, ...] = ()
+    executable_mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the starting host knows by itself.
+
+    `highest_time` is the highest signed time that it has seen, None on a fresh host. `floor` is the lowest
+    version that it accepts of the policy that the clearance names, `policies` the names in trust.json.
+    `list_number` is the highest number of a revocation list that it has seen, 0 for none.
+    """
+
+    platform: str
+    policies: tuple[str, ...]
+    floor: int = 0
+    highest_time: datetime | None = None
+    list_number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEvidence:
+    """Everything that the start of one cleared image rests on; `now` included.
+
+    `manifest` and `root_index` are what the host is about to mount. The approvals and waivers are the
+    clearance's own, verified on this host.
+    """
+
+    clearance: Signed[Clearance]
+    manifest: Digest
+    root_index: Digest
+    request: StartRequest
+    host: HostFacts
+    image_approvals: tuple[Signed[ImageApproval], ...]
+    layer_approvals: tuple[Signed[LayerApproval], ...]
+    waivers: tuple[Signed[Waiver], ...]
+    revocations: Signed[RevocationList] | None
+    list_date: Signed[ListDate] | None
+    rejected: tuple[RejectedStatement, ...]
+    now: datetime
 
 
 class Outcome(StrEnum):
@@ -163,6 +211,15 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Note(StrEnum):
+    """What an Allow is tied to: it stands, but somebody should know."""
+
+    NONE = ""
+    WARNING = "warning"
+    GRACE = "grace"
+    WAIVED = "waived"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One rule's word on one subject.
@@ -170,7 +227,8 @@ class Verdict:
     `reason` is a stable code (`vulnerable-package`, `licence-not-allowed`, …), `message` one sentence for
     people. `subject` is a purl, a path, a digest or a config field; `layer` its layer or None. `fix` says what
     mends it, `waivable_by` which roles or levels may waive it ("" if none may). `waived_by` is the digest of
-    the waiver that turned a denial into Allow. `until` ends a warning or grace.
+    the waiver that turned a denial into Allow. `until` ends a warning, grace or waiver. `note` says which of them an
+    Allow is. `ids` are the advisory's id and aliases, which a waiver may name.
     """
 
     rule: str
@@ -183,6 +241,8 @@ class Verdict:
     waivable_by: str = ""
     waived_by: str = ""
     until: datetime | None = None
+    note: Note = Note.NONE
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +251,7 @@ class Decision:
 
     `level` is the level the image was approved for or reached, "" if none; `parent` the manifest digest of the
     approved parent, None for a base. `rests_on` are the digests of the approvals and waivers that it needed.
+    `valid_until` is when the first of them, or a grace period, ends: a clearance must not outlive it.
     """
 
     state: State
@@ -204,6 +265,7 @@ class Decision:
     evidence: Digest
     rests_on: tuple[Digest, ...]
     taken: datetime
+    valid_until: datetime | None = None
 
     @property
     def allowed(self) -> bool:
