@@ -1,0 +1,229 @@
+"""A layer's stored bytes made into its tar: streaming, bounded, to the very end.
+
+RFC 1952 section 2.2 allows several gzip members, RFC 8878 section 3.1 several zstd frames and skippable
+ones, in one stream: all are decoded. Anything else behind them is refused, for one reader would skip it
+and another would not (L2). What is produced is metered while it is produced (L5).
+
+gzip is inflated by isal, two to three times faster than zlib, which is the fallback.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO, Final, Protocol
+
+from ocispec.errors import LimitError, SpecError, UnsupportedError
+from ocispec.limits import LIMITS, Limits
+from ocispec.verify import Stream
+
+try:
+    from backports import zstd
+except ImportError:  # Python 3.14 has it under this name
+    from compression import zstd  # type: ignore[no-redef, import-not-found]  # one of the two exists
+
+try:
+    from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
+
+    _GZIP_ERRORS: tuple[type[Exception], ...] = (zlib.error, IsalError)  # type: ignore[assignment]  # the stub calls this class an instance
+except ImportError:
+    _GZIP_ERRORS = (zlib.error,)
+
+_STORED: Final = 128 * 1024
+"""Stored bytes read at once."""
+
+_MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
+    "gzip": (b"\x1f\x8b\x08",),
+    "zstd": (b"\x28\xb5\x2f\xfd", *(bytes((low, 0x2A, 0x4D, 0x18)) for low in range(0x50, 0x60))),
+}
+_RESERVED_FLAGS: Final = 0xE0
+"""Bits of a gzip member's FLG that must be zero (RFC 1952 section 2.3.1.2)."""
+
+
+class Decoder(Protocol):
+    """Decodes one gzip member or zstd frame; the interface of bz2.BZ2Decompressor."""
+
+    @property
+    def eof(self) -> bool:
+        """The end was reached, and its checksum was right."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Nothing more comes out without more input."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was behind the end."""
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        """Decode up to `max_length` bytes."""
+
+
+class ZlibDecoder:
+    """Python's own zlib as a Decoder, where isal is not installed."""
+
+    def __init__(self) -> None:
+        self._object = zlib.decompressobj(wbits=31)
+        self._full = False
+
+    @property
+    def eof(self) -> bool:
+        """See Decoder."""
+        return self._object.eof
+
+    @property
+    def needs_input(self) -> bool:
+        """See Decoder."""
+        return not self._full
+
+    @property
+    def unused_data(self) -> bytes:
+        """See Decoder."""
+        return self._object.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        """See Decoder; a negative length is not asked for here."""
+        chunk = self._object.decompress(self._object.unconsumed_tail + data, max_length)
+        # zlib may hold output back without an unconsumed tail: a full answer says that there may be more.
+        self._full = bool(self._object.unconsumed_tail) or len(chunk) == max_length
+        return chunk
+
+
+def _gzip_decoder(_: Limits) -> Decoder:
+    if len(_GZIP_ERRORS) == 1:
+        return ZlibDecoder()
+    decoder: Decoder = IgzipDecompressor(flag=DECOMP_GZIP)
+    return decoder
+
+
+def _zstd_decoder(limits: Limits) -> Decoder:
+    decoder: Decoder = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: limits.window_log})
+    return decoder
+
+
+_DECODERS: Final[dict[str, Callable[[Limits], Decoder]]] = {"gzip": _gzip_decoder, "zstd": _zstd_decoder}
+_ERRORS: Final[tuple[type[Exception], ...]] = (*_GZIP_ERRORS, zstd.ZstdError)
+
+
+class Inflater(Stream):
+    """The decoded bytes of `stored`, of which it reads every byte. Closing closes `stored` too."""
+
+    def __init__(
+        self,
+        stored: BinaryIO,
+        compression: str,
+        *,
+        limits: Limits,
+        what: str,
+        decoder: Callable[[Limits], Decoder] | None = None,
+    ) -> None:
+        super().__init__()
+        self._stored = stored
+        self._compression = compression
+        self._limits = limits
+        self._what = what
+        self._make = decoder or _DECODERS[compression]
+        self._magic = _MAGIC[compression]
+        self._decoder: Decoder | None = None
+        self._input = b""
+        self._taken = 0
+        self._made = 0
+        self._streams = 0
+        self._ended = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes, all that is left if it is negative or None; empty at the end.
+
+        Raises:
+            SpecError: not what the compression's specification says, cut short, or followed by garbage.
+            LimitError: more than the limits allow.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        while size and not self._ended:
+            if self._decoder is None and not self._next_stream():
+                self._ended = True
+                break
+            if chunk := self._decode(size):
+                return chunk
+        return b""
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # every writable buffer is a memoryview's source
+        """Like `read`, into `buffer`."""
+        view = memoryview(buffer).cast("B")
+        chunk = self.read(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        """Close the stored stream too."""
+        if not self.closed:
+            self._stored.close()
+        super().close()
+
+    def _more(self) -> bool:
+        chunk = self._stored.read(_STORED)
+        self._taken += len(chunk)
+        self._input += chunk
+        return bool(chunk)
+
+    def _next_stream(self) -> bool:
+        while len(self._input) < 4 and self._more():
+            pass
+        if not self._input and self._streams:
+            return False
+        if not self._input.startswith(self._magic) or (
+            self._compression == "gzip" and len(self._input) > 3 and self._input[3] & _RESERVED_FLAGS
+        ):
+            where = f"at stored byte {self._taken - len(self._input)}"
+            found = self._input[:4].hex() or "nothing"
+            raise SpecError(f"{self._what}: {where}: got {found}, expected a {self._compression} header")
+        self._streams += 1
+        if self._streams > self._limits.streams:
+            raise LimitError(f"{self._what}: more than {self._limits.streams} {self._compression} streams in one layer")
+        self._decoder = self._make(self._limits)
+        return True
+
+    def _decode(self, size: int) -> bytes:
+        decoder = self._decoder
+        assert decoder is not None  # noqa: S101  # for the type checker: read() made it
+        if decoder.needs_input and not self._input and not self._more():
+            raise SpecError(f"{self._what}: {self._compression} stream cut short after {self._taken} stored bytes")
+        data, self._input = self._input, b""
+        try:
+            chunk = decoder.decompress(data, size)
+        except _ERRORS as error:
+            raise SpecError(f"{self._what}: not {self._compression} near stored byte {self._taken}: {error}") from error
+        self._made += len(chunk)
+        self._meter()
+        if decoder.eof:
+            self._input = decoder.unused_data
+            self._decoder = None
+        return chunk
+
+    def _meter(self) -> None:
+        limits = self._limits
+        if self._made > limits.tar:
+            raise LimitError(f"{self._what}: inflates to more than {limits.tar} bytes")
+        if self._made > limits.ratio_free + limits.ratio * self._taken:
+            raise LimitError(
+                f"{self._what}: {self._taken} stored bytes inflate to {self._made}, "
+                f"expected at most {limits.ratio} times as many and {limits.ratio_free} more"
+            )
+
+
+def inflate(stored: BinaryIO, compression: str, *, limits: Limits = LIMITS, what: str) -> BinaryIO:
+    """The tar in `stored`; `compression` is a value of `ocispec.descriptor.COMPRESSION`.
+
+    With `none` it is `stored` itself: the reader of the tar has its own bounds.
+
+    Raises:
+        UnsupportedError: a compression that we do not read.
+    """
+    if compression == "none":
+        return stored
+    if compression not in _DECODERS:
+        raise UnsupportedError(
+            f"{what}: compression {compression[:40]!r} is not supported, expected none, gzip or zstd"
+        )
+    return Inflater(stored, compression, limits=limits, what=what)
