@@ -7,6 +7,7 @@ with approved layers and another entrypoint is another image (S11). Labels never
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +20,22 @@ from ocispec.strictjson import JsonValue, parse_object
 MAX_CONFIG = 4 * 1024 * 1024
 """Bytes of a config that we read (CVE-2023-25153: an importer without a limit)."""
 
+_CREATED = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,12})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+"""RFC 3339, section 5.6: date-time."""
+
+_NAMES = fields.fold(
+    "created", "author", "architecture", "os", "os.version", "os.features", "variant", "config", "rootfs", "history"
+)
+_ROOTFS_NAMES = fields.fold("type", "diff_ids")
+_RUN_NAMES = fields.fold(
+    *("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal"),
+    *("ArgsEscaped", "Healthcheck", "OnBuild", "Shell", "StopTimeout"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageConfig:
-    """A parsed config; `raw` are the bytes that `digest` names. Times are RFC 3339 text as written."""
+    """A parsed config; `raw` are the bytes that `digest` names. `created` is RFC 3339 text as written, or ""."""
 
     raw: bytes = field(repr=False)
     digest: Digest
@@ -46,23 +59,26 @@ class ImageConfig:
         return self.entrypoint + self.cmd
 
 
-def parse_config(raw: bytes) -> ImageConfig:
-    """Return the config in `raw`.
+def parse_config(raw: bytes, *, algorithm: str = "sha256") -> ImageConfig:
+    """Return the config in `raw`; `algorithm` is that of the digest that named it.
 
     Raises:
         LimitError: larger than MAX_CONFIG, or too deep.
-        SpecError: a member is missing or malformed.
+        SpecError: a member is missing, malformed, or there in another case.
     """
-    digest = Digest.of(raw)
+    digest = Digest.of(raw, algorithm)
     what = f"config {digest}"
     members = parse_object(raw, what=what, max_bytes=MAX_CONFIG)
+    fields.refuse_variants(members, _NAMES, what=what)
     rootfs = fields.child(members, "rootfs", what=what)
     if rootfs is None:
         raise SpecError(f"{what}: rootfs is missing, expected an object")
     if (kind := fields.text(rootfs, "type", what=f"{what}: rootfs")) != "layers":
         raise SpecError(f"{what}: rootfs.type is {kind[:40]!r}, expected 'layers'")
+    fields.refuse_variants(rootfs, _ROOTFS_NAMES, what=f"{what}: rootfs")
     run = fields.child(members, "config", what=what) or {}
     where = f"{what}: config"
+    fields.refuse_variants(run, _RUN_NAMES, what=where)
     return ImageConfig(
         raw=raw,
         digest=digest,
@@ -70,7 +86,7 @@ def parse_config(raw: bytes) -> ImageConfig:
         diff_ids=tuple(
             Digest.parse(text) for text in fields.texts(rootfs, "diff_ids", what=f"{what}: rootfs", limit=512)
         ),
-        created=fields.text(members, "created", what=what, default=""),
+        created=_created(members, what),
         user=_no_nul(fields.text(run, "User", what=where, default=""), f"{where}: User"),
         env=_environment(fields.texts(run, "Env", what=where), f"{where}: Env"),
         entrypoint=_arguments(run, "Entrypoint", where),
@@ -94,6 +110,13 @@ def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
         joined = f"{chain[-1]} {diff_id}".encode()
         chain.append(Digest("sha256", hashlib.sha256(joined).hexdigest()))
     return tuple(chain)
+
+
+def _created(members: dict[str, JsonValue], what: str) -> str:
+    created = fields.text(members, "created", what=what, default="")
+    if created and _CREATED.fullmatch(created) is None:
+        raise SpecError(f"{what}: created is {created[:40]!r}, expected an RFC 3339 date-time")
+    return created
 
 
 def _no_nul(value: str, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Final
 
 from ocispec import fields
 from ocispec.digest import Digest
-from ocispec.errors import SpecError
+from ocispec.errors import DigestMismatchError, LimitError, SpecError
 from ocispec.fields import JsonObject
 from ocispec.platform import Platform
 from ocispec.strictjson import JsonValue
@@ -18,6 +19,8 @@ _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}/[a-zA-Z0-9][a-
 
 MAX_DATA = 64 * 1024
 """Embedded `data` that we accept, in characters of base64."""
+
+_NAMES = fields.fold("mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform")
 
 
 class MediaType(StrEnum):
@@ -91,18 +94,23 @@ class Descriptor:
         """Return the descriptor in a parsed document; `what` names its place there.
 
         Raises:
-            SpecError: a required member is missing or malformed.
+            SpecError: a required member is missing or malformed, or stands there in another case.
+        LimitError: embedded data is too long.
+        DigestMismatchError: embedded data is another content than the digest's.
         """
         if not isinstance(value, dict):
             raise SpecError(f"{what}: expected a descriptor object")
+        fields.refuse_variants(value, _NAMES, what=what)
         platform = fields.child(value, "platform", what=what)
         artifact_type = fields.text(value, "artifactType", what=what, default="")
-        if len(fields.text(value, "data", what=what, default="")) > MAX_DATA:
-            raise SpecError(f"{what}: embedded data is longer than {MAX_DATA} characters")
+        digest = Digest.parse(fields.text(value, "digest", what=what))
+        size = fields.integer(value, "size", what=what)
+        if embedded := fields.text(value, "data", what=what, default=""):
+            _check_data(embedded, digest, size, what=what)
         return cls(
             media_type=check_media_type(fields.text(value, "mediaType", what=what), what=f"{what}: mediaType"),
-            digest=Digest.parse(fields.text(value, "digest", what=what)),
-            size=fields.integer(value, "size", what=what),
+            digest=digest,
+            size=size,
             platform=Platform.from_json(platform, what=f"{what}: platform") if platform is not None else None,
             artifact_type=check_media_type(artifact_type, what=f"{what}: artifactType") if artifact_type else None,
             annotations=annotation_pairs(value, what=what),
@@ -125,6 +133,18 @@ class Descriptor:
         if self.urls:
             members["urls"] = list(self.urls)
         return members
+
+
+def _check_data(embedded: str, digest: Digest, size: int, *, what: str) -> None:
+    # We never use embedded data, but other clients do: they must not see another content under this digest.
+    if len(embedded) > MAX_DATA:
+        raise LimitError(f"{what}: embedded data is longer than {MAX_DATA} characters")
+    try:
+        content = base64.b64decode(embedded, validate=True)
+    except ValueError:
+        raise SpecError(f"{what}: embedded data is not base64") from None
+    if len(content) != size or Digest.of(content, digest.algorithm) != digest:
+        raise DigestMismatchError(f"{what}: embedded data is not the {size} bytes of {digest}")
 
 
 def annotation_pairs(members: JsonObject, *, what: str) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocispec.strictjson import JsonValue
+
 
 class SpecError(Exception):
     """Something is not what the OCI specifications, or our stricter rules, say it must be.
@@ -40,3 +45,26 @@ class LayerError(SpecError):
 
 class LayerLimitError(LayerError, LimitError):
     """A layer is refused because one of its members, or their sum, is beyond a limit."""
+
+
+class SourceError(SpecError):
+    """Where an image should come from cannot be read: no such file, no answer, no access."""
+
+
+class MissingError(SourceError):
+    """The source answers, and has no such image, manifest or blob."""
+
+
+class RemoteError(SourceError):
+    """A registry answered with an error.
+
+    `status` is HTTP's. `code`, `message` and `detail` are the first entry of the answer's `errors` (distribution
+    specification, "Error codes"), or "", "" and None where there is none.
+    """
+
+    def __init__(self, text: str, *, status: int, code: str = "", message: str = "", detail: JsonValue = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.detail = detail

@@ -13,6 +13,25 @@ from ocispec.strictjson import JsonValue, type_name
 JsonObject = Mapping[str, JsonValue]
 
 
+def fold(*names: str) -> dict[str, str]:
+    """The table that `refuse_variants` takes, from the member names that a document has."""
+    return {name.casefold(): name for name in names}
+
+
+def refuse_variants(members: JsonObject, names: Mapping[str, str], *, what: str) -> None:
+    """Refuse a member that is one of `names` in another case.
+
+    Go's encoding/json, which most clients of a registry use, matches names without regard to case: `Layers`
+    beside or instead of `layers` would be one image to them and another one to us.
+
+    Raises:
+        SpecError: there is such a member.
+    """
+    for name in members:
+        if names.get(name.casefold(), name) != name:
+            raise SpecError(f"{what}: {name[:80]!r} is {names[name.casefold()]!r} in another case")
+
+
 def text(members: JsonObject, name: str, *, what: str, default: str | None = None) -> str:
     """The string member `name`; absent (or null, if there is a default) gives `default`.
 
@@ -101,18 +120,20 @@ def text_map(members: JsonObject, name: str, *, what: str, limit: int = 10_000) 
     found: dict[str, str] = {}
     for key, member in value.items():
         if not isinstance(member, str):
-            raise SpecError(f"{what}: {name}.{key[:80]} is {type_name(member)}, expected a string")
+            raise SpecError(f"{what}: {name}.{key[:80]!r} is {type_name(member)}, expected a string")
         found[key] = member
     return found
 
 
 def boolean(members: JsonObject, name: str, *, what: str, default: bool = False) -> bool:
-    """The boolean member `name`, or `default` where it is absent.
+    """The boolean member `name`, or `default` where it is absent or null.
 
     Raises:
         SpecError: it is something else.
     """
-    value = members.get(name, default)
+    value = members.get(name)
+    if value is None:
+        return default
     if not isinstance(value, bool):
         raise SpecError(f"{what}: {name} is {type_name(value)}, expected true or false")
     return value

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
 from ocispec.config import ImageConfig
-from ocispec.descriptor import CONFIG_TYPES, Descriptor
+from ocispec.descriptor import COMPRESSION, CONFIG_TYPES, Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import SpecError
+from ocispec.errors import SpecError, UnsupportedError
 from ocispec.manifest import Manifest
 
 
@@ -49,10 +49,11 @@ class Image(Protocol):
 
 
 def check_image(manifest: Manifest, config: ImageConfig) -> None:
-    """Check that a manifest and a config belong together.
+    """Check that a manifest and a config belong together and are an image that we can read.
 
     Raises:
-        SpecError: the config is another one, of another type, or lists another number of layers.
+        SpecError: the config is another one, of another type, or lists another number of layers, or none.
+        UnsupportedError: a layer is of a type that we do not read, e.g. one that is fetched from elsewhere (R9).
     """
     what = f"manifest {manifest.digest}"
     if manifest.config.media_type not in CONFIG_TYPES:
@@ -64,3 +65,8 @@ def check_image(manifest: Manifest, config: ImageConfig) -> None:
         )
     if len(manifest.layers) != len(config.diff_ids):
         raise SpecError(f"{what}: got {len(manifest.layers)} layers, its config lists {len(config.diff_ids)} diff_ids")
+    if not manifest.layers:
+        raise SpecError(f"{what}: got no layer, expected at least one")
+    for layer in manifest.layers:
+        if layer.media_type not in COMPRESSION:
+            raise UnsupportedError(f"{what}: layer {layer.digest}: type {layer.media_type!r} is not read")

@@ -31,6 +31,10 @@ MAX_LAYERS = 512
 MAX_CHILDREN = 512
 """Children of an index."""
 
+_NAMES = fields.fold(
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations", "fsLayers"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -75,6 +79,7 @@ def parse_manifest(raw: bytes, media_type: str | None, *, algorithm: str = "sha2
     digest = Digest.of(raw, algorithm)
     what = f"manifest {digest}"
     members = parse_object(raw, what=what, max_bytes=MAX_MANIFEST)
+    fields.refuse_variants(members, _NAMES, what=what)
     kind = _media_type(members, media_type, what)
     version = fields.integer(members, "schemaVersion", what=what)
     if version != 2:

@@ -8,6 +8,7 @@ other one.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +31,10 @@ _MACHINES = {
     "s390x": ("s390x", ""),
     "riscv64": ("riscv64", ""),
 }
-_DEFAULT_VARIANT = {"arm64": "v8", "arm": "v7"}
+_DEFAULT_VARIANT = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
+"""What no variant means (image specification, image-index.md, "Platform Variants"; containerd normalises alike)."""
+
+_WORD = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._+-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,12 @@ class Platform:
     variant: str = ""
     os_version: str = ""
     os_features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a part that is no word: it is compared, shown and written into statements."""
+        for part in (self.os, self.architecture, *filter(None, (self.variant, self.os_version, *self.os_features))):
+            if _WORD.fullmatch(part) is None:
+                raise SpecError(f"platform: {part[:80]!r} is not a word of letters, digits and '._+-'")
 
     @classmethod
     def from_json(cls, members: JsonObject, *, what: str) -> Platform:
@@ -102,9 +112,15 @@ class Platform:
     def runs(self, image: Platform) -> bool:
         """True if a host of this platform runs an image built for `image`.
 
-        No fallback to an older variant: an approval is for the child that was approved.
+        No fallback to an older variant: an approval is for the child that was approved. Each feature in
+        os.features is mandatory, so an image that names one which this host does not name is not for it.
         """
-        return self.os == image.os and self.architecture == image.architecture and _variant(self) == _variant(image)
+        return (
+            self.os == image.os
+            and self.architecture == image.architecture
+            and _variant(self) == _variant(image)
+            and set(image.os_features) <= set(self.os_features)
+        )
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

@@ -15,9 +15,8 @@ from ocispec.errors import SpecError
 
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-_HOST = re.compile(
-    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,253}[a-zA-Z0-9])?|\[[0-9a-fA-F:]{2,45}\])(?::[0-9]{1,5})?", re.ASCII
-)
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL}){{0,126}}|\[[0-9a-fA-F:.]{{2,45}}\])(?::([0-9]{{1,5}}))?", re.ASCII)
 
 MAX_REPOSITORY = 255
 """Clients limit host and repository together to 255 characters (distribution specification, same section)."""
@@ -47,6 +46,18 @@ def check_tag(name: str) -> str:
     return name
 
 
+def check_registry(host: str) -> str:
+    """Return `host` if it is a registry's host: a DNS name, an IPv4 or a bracketed IPv6 address, with or without port.
+
+    Raises:
+        SpecError: it is not, or the port is none.
+    """
+    match = _HOST.fullmatch(host) if len(host) <= MAX_REPOSITORY else None
+    if match is None or (match[1] is not None and not 0 < int(match[1]) < 65536):
+        raise SpecError(f"registry {host[:80]!r}: expected host or host:port")
+    return host
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """Where an image is: a registry's host and port, a repository, and a tag, a digest, or both."""
@@ -55,6 +66,13 @@ class Reference:
     repository: str
     tag: str | None = None
     digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        """Check each part, however it was made: a part becomes a URL's path or a folder's name."""
+        check_registry(self.registry)
+        check_repository(self.repository)
+        if self.tag is not None:
+            check_tag(self.tag)
 
     @classmethod
     def parse(cls, text: str) -> Reference:
@@ -71,15 +89,8 @@ class Reference:
             raise SpecError(
                 f"reference {text[:300]!r}: expected registry/repository[:tag][@digest], with the registry's host"
             )
-        if _HOST.fullmatch(registry) is None:
-            raise SpecError(f"reference {text[:300]!r}: {registry[:80]!r} is not a host")
         repository, colon, tag = name.partition(":")
-        return cls(
-            registry=registry,
-            repository=check_repository(repository),
-            tag=check_tag(tag) if colon else None,
-            digest=digest,
-        )
+        return cls(registry=registry, repository=repository, tag=tag if colon else None, digest=digest)
 
     def at(self, digest: Digest) -> Reference:
         """This reference pinned to `digest`; the tag is kept for people to read."""

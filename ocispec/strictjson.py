@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import NoReturn, TypeAlias
 
@@ -24,6 +25,13 @@ MAX_DEPTH = 64
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """RFC 8259 section 6: beyond it, parsers that use doubles disagree with those that do not."""
+
+
+MAX_NUMBER = 64
+"""Characters of a number with a fraction or exponent; 17 digits already tell all doubles apart."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse(raw: bytes, *, what: str, max_bytes: int = MAX_BYTES) -> JsonValue:
@@ -51,9 +59,8 @@ def parse(raw: bytes, *, what: str, max_bytes: int = MAX_BYTES) -> JsonValue:
         return int(literal)
 
     def number(literal: str) -> float:
-        value = float(literal)
-        if not math.isfinite(value):
-            raise SpecError(f"{what}: number {literal[:24]} is not finite as a double")
+        if len(literal) > MAX_NUMBER or not math.isfinite(value := float(literal)):
+            raise SpecError(f"{what}: number {literal[:24]} is too long, or not finite as a double")
         return value
 
     def unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
@@ -68,12 +75,9 @@ def parse(raw: bytes, *, what: str, max_bytes: int = MAX_BYTES) -> JsonValue:
         value: JsonValue = json.loads(
             text, object_pairs_hook=unique, parse_constant=refuse_constant, parse_int=integer, parse_float=number
         )
-        text_has_surrogate = "\\u" in text and _has_surrogate(value)
     except json.JSONDecodeError as error:
         raise SpecError(f"{what}: not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise LimitError(f"{what}: nested deeper than {MAX_DEPTH} levels") from None
-    if text_has_surrogate:
+    if "\\u" in text and _has_surrogate(value):
         raise SpecError(f"{what}: a lone surrogate stands in a string")
     return value
 
@@ -105,28 +109,19 @@ def _check_depth(raw: bytes, what: str) -> None:
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
-    in_string = escaped = False
-    for byte in raw:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise LimitError(f"{what}: nested deeper than {MAX_DEPTH} levels")
-        elif byte in b"]}":
-            depth -= 1
+    for byte in _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise LimitError(f"{what}: nested deeper than {MAX_DEPTH} levels")
 
 
 def _has_surrogate(value: JsonValue) -> bool:
     if isinstance(value, str):
-        return any("\ud800" <= char <= "\udfff" for char in value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
     if isinstance(value, list):
         return any(_has_surrogate(item) for item in value)
     if isinstance(value, dict):
