@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ocispec.digest import Digest
+from policy.keys import PublicKey
 from scanner.model import DataSource
 
 
@@ -22,6 +23,49 @@ class Role(StrEnum):
     OFFICER = "officer"
     TEAM = "team"
     REGISTRY = "registry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKey:
+    """A key of trust.json, and what its holder may sign.
+
+    `owner` is the person or build that holds it: a quorum counts owners, not keys. Of a registry's key it is
+    the registry's name, and the key speaks for that registry alone. `levels` are those it may approve for
+    (officer and team). It counts for statements issued from `not_before` on and before `not_after`, and until
+    `not_after`.
+    """
+
+    key: PublicKey
+    role: Role
+    owner: str
+    levels: tuple[str, ...] = ()
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyName:
+    """A policy that hosts may believe, and how many officers must sign a version, or a floor, of it."""
+
+    name: str
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRoot:
+    """trust.json: everybody's keys, signed by `root_threshold` of the root keys in it.
+
+    `list_threshold` officers must sign a revocation list. `registries` are the names that may clear images.
+    """
+
+    version: int
+    root_threshold: int
+    list_threshold: int
+    keys: tuple[TrustedKey, ...]
+    policies: tuple[PolicyName, ...]
+    registries: tuple[str, ...]
+    issued: datetime
+    expires: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +148,11 @@ class Withdrawal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationList:
-    """What may no longer start. Officers sign content and number; the registry re-dates (`ListDate`)."""
+    """What may no longer start. Officers sign content and number; the registry re-dates (`ListDate`).
+
+    `digests` are of manifests, configs, indexes, root indexes and signed statements; `layers` diff_ids;
+    `components` purl globs; `keys` key ids.
+    """
 
     number: int
     digests: tuple[Digest, ...]
@@ -117,7 +165,10 @@ class RevocationList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDate:
-    """The registry says: at `issued` this was the current revocation list; believe that until `expires`."""
+    """The registry says: at `issued` this was the current revocation list; believe that until `expires`.
+
+    `list` is the digest of the list's payload.
+    """
 
     list: Digest
     number: int
@@ -169,6 +220,16 @@ class IndexClearance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditCheckpoint:
+    """The registry says: its audit chain had `records` records, and `head` was the digest of the last."""
+
+    registry: str
+    records: int
+    head: Digest
+    issued: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedUser:
     """The config's user, looked up in the image's own passwd and group when it was cleared."""
 
@@ -184,7 +245,8 @@ class Clearance:
 
     `approvals`, `waivers` and `policy` are the signed envelopes that it rests on, embedded whole, so that a
     stolen registry key alone clears nothing. `components` are the purls, for revocation by component.
-    `evidence` names what the registry judged, for `pratique audit recompute`.
+    `policy_digest` is of the policy document's exact bytes; `evidence` names what the registry judged, for
+    `pratique audit recompute`.
     """
 
     registry: str
@@ -215,7 +277,8 @@ class Clearance:
 
 
 Statement = (
-    ImageApproval
+    TrustRoot
+    | ImageApproval
     | LayerApproval
     | Waiver
     | Withdrawal
@@ -225,5 +288,6 @@ Statement = (
     | PolicyFloor
     | TagStatement
     | IndexClearance
+    | AuditCheckpoint
     | Clearance
 )

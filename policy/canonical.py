@@ -1,0 +1,58 @@
+"""Canonical JSON: RFC 8785 without floats, so that one value has one spelling and one digest.
+
+Floats are left out because two languages may print one double differently, and nothing that is signed
+here needs them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import rfc8785
+
+from ocispec.digest import Digest
+from policy.errors import PolicyError
+
+Canonical: TypeAlias = "str | int | bool | Sequence[Canonical] | Mapping[str, Canonical] | None"
+"""What can be written: strings, whole numbers within 2^53, booleans, null, arrays, objects."""
+
+
+def encode(value: Canonical) -> bytes:
+    """The RFC 8785 form of `value`.
+
+    Raises:
+        PolicyError: a float, an integer beyond 2^53-1, a lone surrogate, or another type.
+    """
+    _refuse_floats(value)
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]  # its own type wants list and dict, it takes any sequence
+    except rfc8785.CanonicalizationError as error:
+        raise PolicyError(f"canonical JSON: {error}") from error
+
+
+def digest(value: Canonical) -> Digest:
+    """The sha256 of the canonical form of `value`."""
+    return Digest.of(encode(value))
+
+
+def spells(raw: bytes, value: Canonical) -> bool:
+    """True if `raw` is the canonical form of `value`, whose names must be ASCII and which holds no float.
+
+    For reading, where it costs a fifth of `encode`: with ASCII names, sorting by code point (json) and by
+    UTF-16 unit (RFC 8785 section 3.2.3) agree, and both escape the same characters the same way.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") == raw
+
+
+def _refuse_floats(value: object) -> None:
+    if isinstance(value, float):
+        raise PolicyError(f"canonical JSON: {value!r} is a float, expected whole numbers only")
+    if isinstance(value, Mapping):
+        for member in value.values():
+            _refuse_floats(member)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for member in value:
+            _refuse_floats(member)
