@@ -107,12 +107,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSource:
-    """A set of advisory, exploit or end-of-life records that a scan used; `date` is when it was imported (RFC 3339)."""
+    """A set of advisory, exploit or end-of-life records that a scan used; `date` is when it was imported (RFC 3339).
+
+    `broken` counts its records that could not be read; `records` does not include them.
+    """
 
     name: str
     digest: str
     date: str
     records: int
+    broken: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
