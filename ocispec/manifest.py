@@ -113,6 +113,18 @@ def parse_manifest(raw: bytes, media_type: str | None, *, algorithm: str = "sha2
     )
 
 
+def parse_index(raw: bytes, media_type: str | None) -> Index:
+    """Like `parse_manifest`, and the document must be an index.
+
+    Raises:
+        SpecError: it is a manifest.
+    """
+    parsed = parse_manifest(raw, media_type)
+    if not isinstance(parsed, Index):
+        raise SpecError(f"manifest {parsed.digest}: type {parsed.media_type!r}, expected an index")
+    return parsed
+
+
 def _media_type(members: dict[str, JsonValue], sent: str | None, what: str) -> str:
     said = fields.text(members, "mediaType", what=what, default="")
     if sent in SCHEMA1_TYPES or said in SCHEMA1_TYPES or members.get("schemaVersion") == 1:
