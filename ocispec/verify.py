@@ -156,12 +156,16 @@ class VerifyingReader(Stream):
         view[: len(chunk)] = chunk
         return len(chunk)
 
+    def release(self) -> None:
+        """End the hash's thread and close this reader, but leave the source open."""
+        self._digester.close()
+        super().close()
+
     def close(self) -> None:
         """Close the source too."""
         if not self.closed:
-            self._digester.close()
             self._source.close()
-        super().close()
+            self.release()
 
     def _check(self, *, at_end: bool) -> None:
         if not at_end and self._source.read(1):
