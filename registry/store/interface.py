@@ -96,8 +96,11 @@ class Uploads(Protocol):
     def cancel(self, upload_id: str) -> None:
         """Drop a session and its bytes; one that is not there is no error."""
 
-    def pending(self) -> Iterator[tuple[str, datetime]]:
-        """The ids of all sessions in the store with the time of their last write, so that old ones can be dropped."""
+    def expire(self, before: datetime) -> tuple[str, ...]:
+        """Drop all sessions, and all that dead requests left half-written, last written to before `before`.
+
+        Returns the ids of the sessions.
+        """
 
     def growing_file(self, upload_id: str) -> Path | None:
         """Where the bytes of a session can be read while they arrive, or None if the store has no such file."""

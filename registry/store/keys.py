@@ -2,7 +2,7 @@
 
     blobs/<algorithm>/<xx>/<hex>            a blob, whole and verified; xx = first two hex digits
     uploads/<id>/data                       files: the growing bytes; S3: the multipart upload's object
-    uploads/<id>/tail                       S3 only: bytes that do not fill a part yet
+    uploads/<id>/tail-<size>                S3 only: bytes that do not fill a part yet; size = where they end
     derived/<algorithm>/<xx>/<hex>/<name>   made from the content <hex>, e.g. a layer's listing (by diff_id)
     tmp/<id>                                files only: being written, renamed when whole
 
@@ -62,9 +62,14 @@ def upload_key(upload_id: str) -> str:
     return f"uploads/{check_upload_id(upload_id)}/data"
 
 
-def tail_key(upload_id: str) -> str:
-    """Where a session's bytes after its last whole part are."""
-    return f"uploads/{check_upload_id(upload_id)}/tail"
+def tail_key(upload_id: str, size: int) -> str:
+    """Where the bytes of a session of `size` bytes after its last whole part are."""
+    return f"{upload_prefix(upload_id)}tail-{size}"
+
+
+def upload_prefix(upload_id: str) -> str:
+    """What all keys of a session begin with."""
+    return f"uploads/{check_upload_id(upload_id)}/"
 
 
 def derived_key(key: DerivedKey) -> str:
