@@ -16,8 +16,7 @@ from typing import Final
 
 from ocispec import fields
 from ocispec.errors import SpecError
-from ocispec.fields import JsonObject
-from ocispec.strictjson import parse_object
+from ocispec.strictjson import JsonValue, parse_object
 from policy import canonical
 from policy.errors import TrustError
 from policy.keys import SigningKey
@@ -75,18 +74,15 @@ def parse(raw: bytes, *, what: str) -> Envelope:
         members = parse_object(raw, what=what, max_bytes=MAX_ENVELOPE)
         payload_type = fields.text(members, "payloadType", what=what)
         payload = _base64(fields.text(members, "payload", what=what), what, "payload")
-        items = fields.items(members, "signatures", what=what, limit=MAX_SIGNATURES)
-        found: list[Signature] = []
-        for position, item in enumerate(items):
-            where = f"{what}: signatures[{position}]"
-            if not isinstance(item, dict):
-                raise SpecError(f"{where}: expected an object")
-            found.append(_signature(item, where))
+        signatures = tuple(
+            _signature(item, f"{what}: signatures[{position}]")
+            for position, item in enumerate(fields.items(members, "signatures", what=what, limit=MAX_SIGNATURES))
+        )
     except SpecError as error:
         raise TrustError("malformed", what, str(error).removeprefix(f"{what}: ")) from None
     if payload_type != PAYLOAD_TYPE:
         raise TrustError("wrong-payload-type", what, f"payload type {payload_type[:80]!r}, expected {PAYLOAD_TYPE!r}")
-    return Envelope(payload_type=payload_type, payload=payload, signatures=tuple(found), raw=raw)
+    return Envelope(payload_type=payload_type, payload=payload, signatures=signatures, raw=raw)
 
 
 def sign(payload: bytes, keys: Sequence[SigningKey]) -> bytes:
@@ -136,7 +132,9 @@ def _write(payload: bytes, signatures: Iterable[Signature]) -> bytes:
     )
 
 
-def _signature(members: JsonObject, what: str) -> Signature:
+def _signature(members: JsonValue, what: str) -> Signature:
+    if not isinstance(members, dict):
+        raise SpecError(f"{what}: expected an object")
     return Signature(
         key_id=fields.text(members, "keyid", what=what, default=""),
         signature=_base64(fields.text(members, "sig", what=what), what, "sig"),
