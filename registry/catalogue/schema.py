@@ -146,6 +146,7 @@ manifests = Table(
     Column("kind", String(8), nullable=False),
     Column("artifact_type", _MEDIA_TYPE, nullable=False, default=""),  # what the referrers API says it is
     Column("subject", DigestText),
+    Column("state_of", DigestText),  # the image whose state an artifact takes
     Column("annotations", Text, nullable=False, default="{}"),  # JSON, for the referrers API
     Column("pushed", Moment, nullable=False),
     Column("pushed_by", _NAME, nullable=False),
@@ -154,7 +155,12 @@ manifests = Table(
     ForeignKeyConstraint(["digest"], ["contents.digest"]),
     CheckConstraint("kind IN ('image', 'index', 'artifact')", name="manifest_kind"),
 )
-"""A manifest in a repository. `kind`: an image (its config is an image's), an index, or an artifact."""
+"""A manifest in a repository. `kind`: an image (its config is an image's), an index, or an artifact.
+
+An artifact takes the state of its subject, or of the image that its tag `sha256-<hex>[.suffix]` names. Images and
+indexes have a state of their own in `images`, whatever subject they name.
+"""
+Index("manifests_by_state_of", manifests.c.repository, manifests.c.state_of)
 Index("manifests_by_subject", manifests.c.repository, manifests.c.subject, manifests.c.digest)
 Index("manifests_by_digest", manifests.c.digest)
 

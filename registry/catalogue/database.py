@@ -1,0 +1,139 @@
+"""The one place that opens connections to the catalogue.
+
+SQLite runs in WAL mode with synchronous=FULL: what was acknowledged survives a crash of the machine. A writing
+transaction takes its lock at once (BEGIN IMMEDIATE), because one that read first and then wants to write can be
+told to start over; threads of this process queue up for it in order, other processes wait by busy_timeout.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from registry.catalogue import schema
+from registry.errors import CatalogueError, StorageFullError
+
+BUSY_SECONDS: Final = 20
+"""How long a transaction waits for another process's."""
+
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16000",
+)
+
+
+class Catalogue:
+    """Transactions on the catalogue at `url`; for many threads."""
+
+    def __init__(self, url: str, *, connections: int = 64) -> None:
+        """Prepare up to `connections` connections; none is opened yet.
+
+        Raises:
+            CatalogueError: the URL is not one of a database that we know.
+        """
+        try:
+            self._engine = create_engine(url, pool_size=connections, max_overflow=8, pool_timeout=BUSY_SECONDS)
+        except (SQLAlchemyError, ImportError) as error:
+            raise CatalogueError(f"catalogue: {error}") from error
+        self._sqlite = self._engine.dialect.name == "sqlite"
+        if self._sqlite:
+            event.listen(self._engine, "connect", _prepare)
+            event.listen(self._engine, "begin", _begin)
+        self._writing = threading.Lock() if self._sqlite else nullcontext()
+        self._write_options: Engine = self._engine.execution_options(pratique_write=True)
+
+    def create(self) -> None:
+        """Make the tables where there are none, and check that they are of this version.
+
+        Raises:
+            CatalogueError: the database cannot be used, or was made by another version.
+        """
+        with _translated():
+            schema.metadata.create_all(self._engine)
+        with self.write() as conn:
+            insert_new(conn, schema.meta, name="schema", value=str(schema.SCHEMA_VERSION))
+            found = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
+        if found != str(schema.SCHEMA_VERSION):
+            raise CatalogueError(f"catalogue: schema version {found}, expected {schema.SCHEMA_VERSION}")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the catalogue and changes nothing.
+
+        Raises:
+            CatalogueError: the database failed.
+        """
+        with _translated(), self._engine.connect() as conn:
+            yield conn
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed, durably, when the block ends, and undone when it raises.
+
+        Raises:
+            StorageFullError, CatalogueError: the database failed; nothing was changed.
+        """
+        with _translated(), self._writing, self._write_options.begin() as conn:
+            yield conn
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def insert_new(conn: Connection, table: Table, **values: object) -> bool:
+    """Insert a row unless one with its key is there; True if it was inserted."""
+    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
+    done = conn.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return bool(done.rowcount)
+
+
+def put_row(conn: Connection, table: Table, **values: object) -> None:
+    """Insert a row, or change the one with its primary key to `values`."""
+    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
+    key = [column.name for column in table.primary_key]
+    statement = dialect.insert(table).values(**values)
+    rest = {name: statement.excluded[name] for name in values if name not in key}
+    conn.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
+
+
+def insert_row(conn: Connection, table: Table, **values: object) -> None:
+    """Insert a row."""
+    conn.execute(insert(table).values(**values))
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves; the module would only do so before a change
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin(conn: Connection) -> None:
+    write = conn.get_execution_options().get("pratique_write", False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The one place where the database's errors become ours."""
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig)
+        if "disk is full" in text or "No space left" in text:
+            raise StorageFullError(f"catalogue: no room left ({text})") from error
+        raise CatalogueError(f"catalogue: {text}") from error
+    except SQLAlchemyError as error:
+        raise CatalogueError(f"catalogue: {error}") from error
