@@ -112,7 +112,7 @@ def parse(data: bytes) -> Extended:
         uid=None if uid is None else tarfields.decimal(uid, "uid", *ids),
         gid=None if gid is None else tarfields.decimal(gid, "gid", *ids),
         mtime=None if mtime is None else tarfields.time(mtime),
-        xattrs=_attributes(xattrs),
+        xattrs=attributes(xattrs),
     )
 
 
@@ -160,7 +160,12 @@ def _check_unused(keyword: bytes, value: bytes) -> None:
         raise FieldError(f"pax keyword {keyword[:80]!r} is not known")
 
 
-def _attributes(xattrs: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+def attributes(xattrs: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """One file's extended attributes, checked and sorted by name.
+
+    Raises:
+        FieldError: one that Linux would not store, or that steers overlayfs, or too many.
+    """
     if not xattrs:
         return ()
     for name, value in xattrs:
