@@ -360,6 +360,8 @@ jobs = Table(
     Column("id", _ROWID, primary_key=True, autoincrement=True),
     Column("kind", String(32), nullable=False),
     Column("subject", Text, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),  # higher ones first
+    Column("wanted", BigInteger, nullable=False, default=1),  # rises with each request, also while it is being done
     Column("not_before", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("claimed_by", String(64), nullable=False, default=""),
