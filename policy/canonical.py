@@ -7,6 +7,7 @@ here needs them.
 from __future__ import annotations
 
 import json
+from typing import TypeAlias
 
 import rfc8785
 
@@ -14,8 +15,11 @@ from ocispec.digest import Digest
 from ocispec.strictjson import JsonValue
 from policy.errors import PolicyError
 
+Canonical: TypeAlias = JsonValue
+"""What can be written: any JSON value but floats, which `encode` refuses."""
 
-def encode(value: JsonValue) -> bytes:
+
+def encode(value: Canonical) -> bytes:
     """The RFC 8785 form of `value`.
 
     Raises:
@@ -28,12 +32,12 @@ def encode(value: JsonValue) -> bytes:
         raise PolicyError(f"canonical JSON: {error}") from error
 
 
-def digest(value: JsonValue) -> Digest:
+def digest(value: Canonical) -> Digest:
     """The sha256 of the canonical form of `value`."""
     return Digest.of(encode(value))
 
 
-def spells(raw: bytes, value: JsonValue) -> bool:
+def spells(raw: bytes, value: Canonical) -> bool:
     """True if `raw` is the canonical form of `value`, whose names must be ASCII and which holds no float.
 
     For reading, where it costs a fifth of `encode`: with ASCII names, sorting by code point (json) and by
@@ -43,7 +47,7 @@ def spells(raw: bytes, value: JsonValue) -> bool:
     return text.encode("utf-8", "surrogatepass") == raw
 
 
-def _refuse_floats(value: JsonValue) -> None:
+def _refuse_floats(value: Canonical) -> None:
     if isinstance(value, float):
         raise PolicyError(f"canonical JSON: {value!r} is a float, expected whole numbers only")
     if isinstance(value, dict):

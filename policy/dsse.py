@@ -88,7 +88,7 @@ def parse(raw: bytes, *, what: str) -> Envelope:
 def sign(payload: bytes, keys: Sequence[SigningKey]) -> bytes:
     """The envelope of `payload` (an in-toto statement) with a signature by each of `keys`."""
     message = pae(PAYLOAD_TYPE, payload)
-    return _write(payload, [Signature(key_id=key.public.id, signature=key.sign(message)) for key in keys])
+    return assemble(payload, [Signature(key_id=key.public.id, signature=key.sign(message)) for key in keys])
 
 
 def add_signatures(raw: bytes, keys: Sequence[SigningKey]) -> bytes:
@@ -101,24 +101,11 @@ def add_signatures(raw: bytes, keys: Sequence[SigningKey]) -> bytes:
     fresh = [Signature(key_id=key.public.id, signature=key.sign(envelope.message)) for key in keys]
     signing = {signature.key_id for signature in fresh}
     kept = [signature for signature in envelope.signatures if signature.key_id not in signing]
-    return _write(envelope.payload, [*kept, *fresh])
+    return assemble(envelope.payload, [*kept, *fresh])
 
 
-def merge(envelopes: Sequence[Envelope]) -> bytes:
-    """One envelope with the signatures of several of the same payload.
-
-    Raises:
-        TrustError: `malformed`: none given, or the payloads differ.
-    """
-    payloads = {envelope.payload for envelope in envelopes}
-    if len(payloads) != 1:
-        raise TrustError("malformed", "envelopes", f"{len(payloads)} different payloads, expected one")
-    # Two signatures under one key id stay both: one may be forged, and must not displace the true one.
-    signatures = {signature for envelope in envelopes for signature in envelope.signatures}
-    return _write(payloads.pop(), signatures)
-
-
-def _write(payload: bytes, signatures: Iterable[Signature]) -> bytes:
+def assemble(payload: bytes, signatures: Iterable[Signature]) -> bytes:
+    """The envelope of `payload` with signatures that were made over it elsewhere, in the order of their keys."""
     ordered = sorted(signatures, key=lambda signature: (signature.key_id, signature.signature))
     return canonical.encode(
         {

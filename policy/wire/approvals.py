@@ -8,6 +8,7 @@ from ocispec.digest import Digest
 from ocispec.errors import SpecError
 from ocispec.manifest import MAX_LAYERS
 from ocispec.strictjson import JsonValue
+from policy.globs import Glob
 from policy.statements import ConfigFacts, ImageApproval, LayerApproval, Waiver, Withdrawal
 from policy.times import format_time
 from policy.wire.body import Body
@@ -100,6 +101,7 @@ def read_waiver(_name: str, _digest: Digest, members: Members) -> Waiver:
 
     Raises:
         SpecError: it waives every rule on every component, or has no rule, scope, owner or reason.
+        PolicyError: component or scope is not a glob.
     """
     waiver = Waiver(
         rule=members.line("rule"),
@@ -122,6 +124,9 @@ def read_waiver(_name: str, _digest: Digest, members: Members) -> Waiver:
     ):
         if not value.strip():
             raise SpecError(f"{members.what}: {name} is empty")
+    for pattern in (waiver.component, waiver.scope):
+        if pattern:
+            Glob.compile(pattern)
     return waiver
 
 

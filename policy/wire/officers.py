@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ocispec.digest import Digest
-from ocispec.errors import DigestMismatchError, SpecError
+from ocispec.errors import DigestMismatchError
 from ocispec.strictjson import JsonValue
+from policy.globs import Glob
 from policy.statements import PolicyFloor, PolicyStatement, RevocationList
 from policy.times import format_time
 from policy.wire.body import Body
@@ -40,7 +41,7 @@ def read_list(_name: str, _digest: Digest, members: Members) -> RevocationList:
     """The list that `write_list` wrote.
 
     Raises:
-        SpecError: a component glob is empty: it would be no mistake that shows.
+        PolicyError: an entry of components is not a glob: it would match nothing, and nobody would notice.
     """
     revocations = RevocationList(
         number=members.number("number", 1),
@@ -51,8 +52,8 @@ def read_list(_name: str, _digest: Digest, members: Members) -> RevocationList:
         reason=members.line("reason", 4096),
         issued=members.time("issued"),
     )
-    if "" in revocations.components:
-        raise SpecError(f"{members.what}: an entry of components is empty")
+    for component in revocations.components:
+        Glob.compile(component)
     return revocations
 
 
