@@ -11,7 +11,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -58,8 +58,8 @@ class Process(Protocol):
 class Spawner(Protocol):
     """Starts confined children; `work` is a name in the table of works."""
 
-    def spawn(self, work: str, arguments: Mapping[str, str | int], *, source: int, limits: Limits) -> Child:
-        """Start `work` on the descriptor `source` (or -1), which stays the caller's to close.
+    def spawn(self, work: str, arguments: Mapping[str, str | int], *, sources: Sequence[int], limits: Limits) -> Child:
+        """Start `work` on the descriptors `sources`, which stay the caller's to close.
 
         Raises:
             OSError: no child could be made.

@@ -2,14 +2,14 @@
 
 The child, before it reads a byte of the image,
 
- (1) keeps three descriptors: null as its standard streams, its source, and the pipe for its answer;
+ (1) keeps null as its standard streams, the pipe for its answer, and its sources, and closes all else;
  (2) dies when its parent dies (PR_SET_PDEATHSIG);
  (3) limits its memory, processor time, descriptors, file size and core;
  (4) leaves for new network, mount, IPC, UTS and PID namespaces - through a user namespace where it is not root;
  (5) makes an empty folder its root;
  (6) becomes an unprivileged user (if it was root) without capabilities, for good (no_new_privs), that nobody
      can trace (PR_SET_DUMPABLE);
- (7) may make no process.
+ (7) may make no process and no socket, and run no program (seccomp).
 
 Everything it needs is imported before: afterwards there is no file to import from. Its answer is one letter
 and a body: `A` and length-framed parts, `R` and the reason why the work refused its input, `C` (crashed) or
@@ -25,7 +25,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -33,16 +33,17 @@ from typing import Final, NoReturn
 from ocispec.errors import SpecError
 from scanner.errors import ScanError
 
-Work = Callable[[int], tuple[bytes, ...]]
-"""What a child does: takes the descriptor of its source, returns the parts of its answer."""
+Work = Callable[[Sequence[int]], tuple[bytes, ...]]
+"""What a child does: takes the descriptors of its sources, returns the parts of its answer."""
 
-SOURCE_FD: Final = 3
-ANSWER_FD: Final = 4
+ANSWER_FD: Final = 3
+FIRST_SOURCE_FD: Final = 4
 MAX_MESSAGE: Final = 2000
 
 # linux/prctl.h and linux/sched.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWUTS = 0x04000000
@@ -50,7 +51,30 @@ _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
+_CLONE_THREAD = 0x00010000
 _NAMESPACES = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC | _CLONE_NEWPID | _CLONE_NEWNET
+
+# linux/seccomp.h and asm/unistd.h
+_KILL = 0x8000_0000
+_ALLOW = 0x7FFF_0000
+_ERRNO = 0x0005_0000
+_CLONE3 = 435
+_IO_URING_SETUP = 425
+_MACHINES: Final = {
+    # machine: (AUDIT_ARCH_*, clone, (fork, vfork, execve, execveat, socket, connect, ptrace, mount, unshare, setns,
+    # open_by_handle_at, bpf, userfaultfd, perf_event_open, process_vm_readv, process_vm_writev, keyctl, add_key,
+    # request_key, io_uring_setup))
+    "x86_64": (
+        0xC000003E,
+        56,
+        (57, 58, 59, 322, 41, 42, 101, 165, 272, 308, 304, 321, 323, 298, 310, 311, 250, 248, 249, _IO_URING_SETUP),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        220,
+        (221, 281, 198, 203, 117, 40, 97, 268, 265, 280, 282, 241, 270, 271, 219, 217, 218, _IO_URING_SETUP),
+    ),
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.unshare.argtypes = [ctypes.c_int]
@@ -84,8 +108,8 @@ class Cell:
     require: bool = False
 
 
-def begin(work: Work, *, cell: Cell, limits: Limits, source: int, answer: int) -> int:
-    """Fork a child that does `work`, and return its pid; `source` (or -1) and `answer` stay the caller's to close.
+def begin(work: Work, *, cell: Cell, limits: Limits, sources: Sequence[int], answer: int) -> int:
+    """Fork a child that does `work`, and return its pid; `sources` and `answer` stay the caller's to close.
 
     The caller is single-threaded: a lock that another thread holds stays locked in the child for ever.
 
@@ -95,16 +119,16 @@ def begin(work: Work, *, cell: Cell, limits: Limits, source: int, answer: int) -
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _child(work, cell, limits, source, answer, parent)
+        _child(work, cell, limits, sources, answer, parent)
     return pid
 
 
 # ---- in the child: no logging, no locks, and always os._exit -----------------------------------------
 
 
-def _child(work: Work, cell: Cell, limits: Limits, source: int, answer: int, parent: int) -> NoReturn:
+def _child(work: Work, cell: Cell, limits: Limits, sources: Sequence[int], answer: int, parent: int) -> NoReturn:
     try:
-        _only_descriptors(source, answer)  # (1)
+        _only_descriptors(sources, answer)  # (1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -119,18 +143,16 @@ def _child(work: Work, cell: Cell, limits: Limits, source: int, answer: int, par
     if failure and cell.require:
         _answer(b"N", failure)
         os._exit(0)
-    _work(work)
+    _work(work, range(FIRST_SOURCE_FD, FIRST_SOURCE_FD + len(sources)))
 
 
-def _only_descriptors(source: int, answer: int) -> None:
+def _only_descriptors(sources: Sequence[int], answer: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     # First out of the way, so that no dup2 overwrites one that is still needed.
-    high = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in (null, source if source >= 0 else null, answer)]
-    for standard in (0, 1, 2):
-        os.dup2(high[0], standard)
-    os.dup2(high[1], SOURCE_FD)
-    os.dup2(high[2], ANSWER_FD)
-    os.closerange(ANSWER_FD + 1, 2**31 - 1)
+    high = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in (null, null, null, answer, *sources)]
+    for number, kept in enumerate(high):
+        os.dup2(kept, number)
+    os.closerange(len(high), 2**31 - 1)
 
 
 def _die_with_parent() -> None:
@@ -161,7 +183,8 @@ def _leave(cell: Cell, limits: Limits) -> str:
     _prctl(_PR_SET_DUMPABLE, 0)  # not earlier: it takes away the right to write the id maps
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _limit(limits, mapped)  # (3), after the forks that the namespaces need
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # (7)
+    if not _install_filter():  # (7)
+        failure = failure or "no seccomp filter for this machine"
     return failure
 
 
@@ -186,7 +209,7 @@ def _second_fork() -> None:
     pid = os.fork()
     if pid == 0:
         return
-    os.closerange(SOURCE_FD, ANSWER_FD + 1)
+    os.closerange(ANSWER_FD, 100)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         os.kill(os.getpid(), signal.SIGKILL)  # so that the worker sees a signal too, whichever it was
@@ -209,9 +232,44 @@ def _no_capabilities() -> None:
         raise OSError(number, os.strerror(number), "capset")
 
 
-def _work(work: Work) -> NoReturn:
+def _install_filter() -> bool:
+    """Refuse with EPERM what a reader never does, whatever the namespaces leave open; threads are needed.
+
+    clone3 hides its flags behind a pointer, so it is answered ENOSYS, and the C library falls back to clone.
+    """
+    machine = _MACHINES.get(os.uname().machine)
+    if machine is None:
+        return False
+    architecture, clone, refused = machine
+    load, equal, any_bit, stop = 0x20, 0x15, 0x45, 0x06  # BPF_LD|W|ABS, JMP|JEQ|K, JMP|JSET|K, RET|K (bpf_common.h)
+    program = [
+        (load, 0, 0, 4),  # seccomp_data.arch
+        (equal, 1, 0, architecture),
+        (stop, 0, 0, _KILL),
+        (load, 0, 0, 0),  # seccomp_data.nr; the x32 calls have bit 30 set
+        (any_bit, 0, 1, 0x4000_0000),
+        (stop, 0, 0, _KILL),
+        (equal, 0, 1, _CLONE3),
+        (stop, 0, 0, _ERRNO | 38),
+        (equal, 0, 4, clone),
+        (load, 0, 0, 16),  # the low half of the first argument: flags
+        (any_bit, 0, 1, _CLONE_THREAD),
+        (stop, 0, 0, _ALLOW),
+        (stop, 0, 0, _ERRNO | 1),
+    ]
+    for number in refused:
+        program += [(equal, 0, 1, number), (stop, 0, 0, _ERRNO | 1)]
+    program.append((stop, 0, 0, _ALLOW))
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("@HP", len(program), ctypes.addressof(buffer))  # struct sock_fprog
+    holder = ctypes.create_string_buffer(header, len(header))
+    return bool(_libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(holder), 0, 0) == 0)
+
+
+def _work(work: Work, sources: Sequence[int]) -> NoReturn:
     try:
-        parts = work(SOURCE_FD)
+        parts = work(sources)
         _write_all(b"A")
         for part in parts:
             _write_all(struct.pack(">Q", len(part)))

@@ -2,7 +2,7 @@
 
 Started as root, it gives each child namespaces and a user of its own; it reads nothing of an image itself,
 and holds no secret that a child could inherit. The judge connects to its Unix socket, once a child, and
-passes the name of a work, its arguments, and two descriptors: the source and the pipe for the answer. When
+passes the name of a work, its arguments, the pipe for the answer, and the descriptors of its sources. When
 the child has ended, the keeper sends its wait status; when the judge hangs up, the keeper ends the child.
 """
 
@@ -14,7 +14,7 @@ import selectors
 import signal
 import socket
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,10 +27,11 @@ from policy import canonical
 from registry.judge.child import Child
 from registry.judge.confine import Cell, Limits, begin
 
-Works = Mapping[str, Callable[[JsonObject, int], tuple[bytes, ...]]]
-"""What children can be asked for: each takes its arguments and the descriptor of its source."""
+Works = Mapping[str, Callable[[JsonObject, Sequence[int]], tuple[bytes, ...]]]
+"""What children can be asked for: each takes its arguments and the descriptors of its sources."""
 
 MAX_REQUEST: Final = 64 * 1024
+MAX_SOURCES: Final = 8
 MAX_CHILDREN: Final = 64
 _CREDENTIALS = struct.Struct("3i")
 
@@ -62,12 +63,14 @@ class Local:
     cell: Cell
     works: Works
 
-    def spawn(self, work: str, arguments: Mapping[str, str | int], *, source: int, limits: Limits) -> Child:
+    def spawn(self, work: str, arguments: Mapping[str, str | int], *, sources: Sequence[int], limits: Limits) -> Child:
         """As `Spawner.spawn`."""
         function, asked = self.works[work], dict(arguments)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            pid = begin(lambda fd: function(asked, fd), cell=self.cell, limits=limits, source=source, answer=writer)
+            pid = begin(
+                lambda given: function(asked, given), cell=self.cell, limits=limits, sources=sources, answer=writer
+            )
         except OSError:
             os.close(reader)
             raise
@@ -103,7 +106,7 @@ class Remote:
 
     path: Path
 
-    def spawn(self, work: str, arguments: Mapping[str, str | int], *, source: int, limits: Limits) -> Child:
+    def spawn(self, work: str, arguments: Mapping[str, str | int], *, sources: Sequence[int], limits: Limits) -> Child:
         """As `Spawner.spawn`."""
         request = canonical.encode(
             {
@@ -121,7 +124,7 @@ class Remote:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             connection.connect(str(self.path))
-            socket.send_fds(connection, [request], [writer] if source < 0 else [writer, source])
+            socket.send_fds(connection, [request], [writer, *sources])
         except OSError:
             connection.close()
             os.close(reader)
@@ -164,7 +167,7 @@ class Keeper:
             if peer_uid(connection) not in self.allowed or len(self._children) >= MAX_CHILDREN:
                 connection.close()
                 return
-            request, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, 2)
+            request, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST, MAX_SOURCES + 1)
             pid = self._begin(request, descriptors)
         except (OSError, SpecError, KeyError):
             # Whoever asks wrongly gets no child; it sees the connection closed and its pipe at the end.
@@ -191,9 +194,9 @@ class Keeper:
             memory=fields.integer(asked, "memory", what="limits", minimum=1),
             answer=fields.integer(asked, "answer", what="limits", minimum=1),
         )
-        source = descriptors[1] if len(descriptors) > 1 else -1
+        answer, *sources = descriptors
         return begin(
-            lambda fd: function(arguments, fd), cell=self.cell, limits=limits, source=source, answer=descriptors[0]
+            lambda given: function(arguments, given), cell=self.cell, limits=limits, sources=sources, answer=answer
         )
 
     def _end(self, pid: int, hung_up: bool) -> None:

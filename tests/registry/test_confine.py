@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from registry.judge.confine import Cell, Limits
 from registry.judge.keeper import Keeper, Local, Remote, Works, listen
 
 
-def _look_around(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _look_around(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     """What the child finds: its source, its user, its root, its descriptors, network, processes."""
     try:
         os.fork()
@@ -38,41 +38,44 @@ def _look_around(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
     except OSError:
         killed = b"no signal"
     listed = ",".join(os.listdir("/")).encode()  # noqa: PTH208 - no pathlib: the child has no files left
-    return os.read(source, 100), b"%d" % os.getuid(), listed, network, forked, killed
+    thread = threading.Thread(target=lambda: None)  # the layer reader hashes in one
+    thread.start()
+    thread.join()
+    return os.read(sources[0], 100), b"%d" % os.getuid(), listed, network, forked, killed
 
 
-def _refuse(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _refuse(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     raise SpecError("layer sha256:00: no")
 
 
-def _crash(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _crash(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     raise ZeroDivisionError("gone")
 
 
-def _vanish(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _vanish(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     os._exit(7)
 
 
-def _grow(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _grow(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     return (bytes(512 * 1024**2)[:1],)
 
 
-def _sleep(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _sleep(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     time.sleep(60)
     return ()
 
 
-def _spin(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _spin(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     while True:
         pass
 
 
-def _say_much(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
+def _say_much(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     return (bytes(4096), bytes(4096))
 
 
-def _cut_off(arguments: JsonObject, source: int) -> tuple[bytes, ...]:
-    os.write(4, b"A" + (100).to_bytes(8, "big") + b"short")
+def _cut_off(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
+    os.write(3, b"A" + (100).to_bytes(8, "big") + b"short")
     os._exit(0)
 
 
@@ -126,17 +129,17 @@ def _do(
     work: str,
     *,
     arguments: dict[str, str | int] | None = None,
-    source: int = -1,
+    sources: Sequence[int] = (),
     limits: Limits | None = None,
 ) -> Outcome:
-    return spawner.spawn(work, arguments or {}, source=source, limits=limits or Limits()).wait()
+    return spawner.spawn(work, arguments or {}, sources=sources, limits=limits or Limits()).wait()
 
 
 def test_child_has_no_files_no_network_no_processes(spawner: Spawner) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         reader, writer = os.pipe()
         os.write(writer, b"the layer")
-        outcome = _do(spawner, "look", arguments={"port": server.getsockname()[1]}, source=reader)
+        outcome = _do(spawner, "look", arguments={"port": server.getsockname()[1]}, sources=[reader])
         os.close(reader)
         os.close(writer)
     assert isinstance(outcome, Answered)
@@ -169,7 +172,7 @@ def test_l6_a_child_that_does_not_answer_has_failed(spawner: Spawner, work: str,
 
 
 def test_keeper_ends_the_child_of_an_owner_that_hangs_up(keeper: Remote, tmp_path: Path) -> None:
-    child = keeper.spawn("sleep", {}, source=-1, limits=Limits())
+    child = keeper.spawn("sleep", {}, sources=(), limits=Limits())
     child.kill()
     # The keeper's next child comes at once, and the killed one's answer pipe has no writer left.
     assert isinstance(_do(keeper, "much"), Answered)
