@@ -15,6 +15,7 @@ from ocispec.descriptor import (
     MANIFEST_TYPES,
     SCHEMA1_TYPES,
     Descriptor,
+    MediaType,
     annotation_pairs,
     check_media_type,
 )
@@ -113,6 +114,19 @@ def parse_manifest(raw: bytes, media_type: str | None, *, algorithm: str = "sha2
     )
 
 
+def guess_media_type(raw: bytes) -> str:
+    """The media type of a document that nothing else names: its own word, or OCI's by its members.
+
+    OCI manifests before 1.1 need not have `mediaType`; Docker's always do.
+
+    Raises:
+        SpecError: it is no JSON object.
+    """
+    members = parse_object(raw, what="manifest", max_bytes=MAX_MANIFEST)
+    said = fields.text(members, "mediaType", what="manifest", default="")
+    return said or (MediaType.OCI_INDEX if "manifests" in members else MediaType.OCI_MANIFEST)
+
+
 def parse_index(raw: bytes, media_type: str | None) -> Index:
     """Like `parse_manifest`, and the document must be an index.
 
@@ -122,6 +136,18 @@ def parse_index(raw: bytes, media_type: str | None) -> Index:
     parsed = parse_manifest(raw, media_type)
     if not isinstance(parsed, Index):
         raise SpecError(f"manifest {parsed.digest}: type {parsed.media_type!r}, expected an index")
+    return parsed
+
+
+def parse_image_manifest(raw: bytes, media_type: str | None) -> Manifest:
+    """Like `parse_manifest`, and the document must be a manifest.
+
+    Raises:
+        SpecError: it is an index.
+    """
+    parsed = parse_manifest(raw, media_type)
+    if not isinstance(parsed, Manifest):
+        raise SpecError(f"index {parsed.digest}: type {parsed.media_type!r}, expected a manifest")
     return parsed
 
 
