@@ -1,13 +1,13 @@
-"""Who asks, and in which role: the seam between a request's credentials and everything that decides.
+"""Who asks, and what their role lets them do: the seam between credentials and everything that decides.
 
-An `Authenticator` turns an Authorization header into a `Principal` or None; it never decides what that
-principal may do. `may_push`, `in_scope` and the state rules of `states.py` do. Accounts have a secret of 256
-random bits, so one SHA-256 is enough to store it; it is compared in constant time (R7: no default account).
+Roles and rights are one table here; what a role sees of an image in which state is `states.may_read`. An
+`Authenticator` (`authenticate.py`) turns a request's credentials into a `Principal`.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -26,22 +26,59 @@ class Role(StrEnum):
     """The registry's own signer and judge, inside the registry; no account can have it."""
 
 
+class Right(StrEnum):
+    """What can be done to a repository's content; reading depends on states too, and is not among them (R5)."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+_RIGHTS: Final[dict[Role, frozenset[Right]]] = {
+    Role.PUSHER: frozenset(Right),
+    Role.REGISTRY: frozenset(Right),
+    Role.HOST: frozenset(),
+    Role.SCANNER: frozenset(),
+    Role.OFFICER: frozenset(),
+    Role.AUDITOR: frozenset(),
+    Role.ADMIN: frozenset(),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who a request comes from; `repositories` are globs over repository names."""
+    """Who a request comes from; `repositories` are globs over repository names, in which `*` crosses slashes."""
 
     name: str
     role: Role
     repositories: tuple[str, ...] = ("*",)
 
     def in_scope(self, repository: str) -> bool:
-        """True if one of the principal's globs matches; `*` also crosses slashes."""
+        """True if one of the principal's globs matches."""
         return any(glob == "*" or fnmatch.fnmatchcase(repository, glob) for glob in self.repositories)
 
-    def may_push(self, repository: str) -> bool:
-        """True if it may create, change and delete content of `repository`."""
-        return self.role is Role.PUSHER and self.in_scope(repository)
+    def may(self, right: Right, repository: str) -> bool:
+        """True if it may do that to what is in `repository`."""
+        return right in _RIGHTS[self.role] and self.in_scope(repository)
 
 
 REGISTRY: Final = Principal(name="registry", role=Role.REGISTRY)
 """The registry itself, where it stores clearances and signatures as artifacts."""
+
+_OF_DIGEST: Final = re.compile(r"(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\..+)?", re.ASCII)
+
+
+def tag_subject(tag: str) -> str | None:
+    """The digest, as text, of the image that a tag `sha256-<hex>[.suffix]` speaks of, or None for another tag.
+
+    Without a suffix it is the referrers fallback tag (distribution specification 1.1, "Referrers Tag Schema");
+    with one, cosign's and podman's `.sig`, `.att` and so on.
+    """
+    found = _OF_DIGEST.fullmatch(tag)
+    return f"{found[1]}:{found[2]}" if found is not None else None
+
+
+def is_protected_tag(tag: str) -> bool:
+    """True for `sha256-<hex>.<suffix>`: what clients believe as signatures is written by the signer alone."""
+    found = _OF_DIGEST.fullmatch(tag)
+    return found is not None and found[3] is not None

@@ -42,3 +42,11 @@ class UploadOrderError(RegistryError):
 
 class CatalogueError(RegistryError):
     """The catalogue database failed, or holds what it must not."""
+
+
+class AccountError(RegistryError):
+    """An account cannot be made as asked."""
+
+
+class UploadBusyError(RegistryError):
+    """Another request is sending to this upload session."""

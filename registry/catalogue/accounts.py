@@ -1,0 +1,103 @@
+"""Accounts: who may ask, in which role, for which repositories."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select
+
+from registry.access import Principal, Role
+from registry.catalogue.database import insert_new
+from registry.catalogue.schema import accounts
+from registry.errors import AccountError
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+_GLOB: Final = re.compile(r"[a-z0-9*?./_-]{1,255}", re.ASCII)
+MAX_GLOBS: Final = 100
+"""Repository globs of one account."""
+
+_FIND: Final = select(accounts).where(accounts.c.name == bindparam("account"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A stored account; `secret` is the SHA-256, in hex, of the secret that was shown once."""
+
+    name: str
+    role: Role
+    repositories: tuple[str, ...]
+    secret: str
+    created: datetime
+    created_by: str
+    expires: datetime | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Who a request with this account's secret comes from."""
+        return Principal(name=self.name, role=self.role, repositories=self.repositories)
+
+
+def find_account(conn: Connection, name: str) -> Account | None:
+    """The account of that name."""
+    row = conn.execute(_FIND, {"account": name}).first()
+    return _account(row) if row is not None else None
+
+
+def list_accounts(conn: Connection) -> tuple[Account, ...]:
+    """All accounts, by name."""
+    return tuple(_account(row) for row in conn.execute(select(accounts).order_by(accounts.c.name)))
+
+
+def count_accounts(conn: Connection, role: Role) -> int:
+    """How many accounts have `role`."""
+    return conn.scalar(select(func.count()).where(accounts.c.role == str(role))) or 0
+
+
+def add_account(conn: Connection, account: Account) -> None:
+    """Store a new account.
+
+    Raises:
+        AccountError: the name, the role or a glob is not one, or the name is taken.
+    """
+    if _NAME.fullmatch(account.name) is None:
+        raise AccountError(f"account {account.name[:80]!r}: expected [a-z0-9][a-z0-9._-]{{0,62}}")
+    if account.role is Role.REGISTRY:
+        raise AccountError(f"account {account.name}: no account can have the role {account.role}")
+    if not 1 <= len(account.repositories) <= MAX_GLOBS:
+        raise AccountError(f"account {account.name}: expected 1 to {MAX_GLOBS} repositories")
+    for glob in account.repositories:
+        if _GLOB.fullmatch(glob) is None:
+            raise AccountError(f"account {account.name}: {glob[:80]!r} is not a glob over repository names")
+    stored = insert_new(
+        conn,
+        accounts,
+        name=account.name,
+        role=str(account.role),
+        repositories="\n".join(account.repositories),
+        secret=account.secret,
+        created=account.created,
+        created_by=account.created_by,
+        expires=account.expires,
+    )
+    if not stored:
+        raise AccountError(f"account {account.name}: there is one of that name")
+
+
+def remove_account(conn: Connection, name: str) -> bool:
+    """Remove an account; False if there was none."""
+    return bool(conn.execute(delete(accounts).where(accounts.c.name == name)).rowcount)
+
+
+def _account(row: Row[tuple[object, ...]]) -> Account:
+    return Account(
+        name=row.name,
+        role=Role(row.role),
+        repositories=tuple(row.repositories.split("\n")),
+        secret=row.secret,
+        created=row.created,
+        created_by=row.created_by,
+        expires=row.expires,
+    )

@@ -1,0 +1,223 @@
+"""Manifests in repositories: their bytes, what they reach, whose state they have."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
+
+from ocispec.descriptor import CONFIG_TYPES
+from ocispec.digest import Digest
+from ocispec.manifest import Index, Manifest
+from policy.model import State
+from registry.catalogue.database import insert_new
+from registry.catalogue.schema import clearances, contents, images, manifests, references, tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A manifest of a repository as it is served; `state` is its own or its subject's, None if there is none."""
+
+    digest: Digest
+    media_type: str
+    kind: str
+    content: bytes
+    state: State | None
+    reason: str
+    message: str
+
+
+def _found() -> Select[tuple[object, ...]]:
+    return (
+        select(
+            manifests.c.digest,
+            manifests.c.media_type,
+            manifests.c.kind,
+            contents.c.content,
+            images.c.state,
+            images.c.reason,
+            images.c.message,
+        )
+        .select_from(manifests)
+        .join(contents, contents.c.digest == manifests.c.digest)
+        .outerjoin(
+            images,
+            (images.c.repository == manifests.c.repository)
+            & (images.c.digest == func.coalesce(manifests.c.state_of, manifests.c.digest)),
+        )
+        .where(manifests.c.repository == bindparam("repository"))
+    )
+
+
+_BY_DIGEST: Final = _found().where(manifests.c.digest == bindparam("digest"))
+_PUSHED: Final = (
+    _found()
+    .join(tags, (tags.c.repository == manifests.c.repository) & (tags.c.pushed == manifests.c.digest))
+    .where(tags.c.tag == bindparam("tag"))
+)
+_SERVED: Final = (
+    _found()
+    .join(tags, (tags.c.repository == manifests.c.repository) & (tags.c.served == manifests.c.digest))
+    .where(tags.c.tag == bindparam("tag"))
+)
+
+
+def manifest_by_digest(conn: Connection, repository: str, digest: Digest) -> Found | None:
+    """A manifest by its digest."""
+    return _first(conn.execute(_BY_DIGEST, {"repository": repository, "digest": digest}).first())
+
+
+def manifest_by_tag(conn: Connection, repository: str, tag: str, *, served: bool) -> Found | None:
+    """The manifest that a tag serves to hosts, or the one that was last pushed to it."""
+    query = _SERVED if served else _PUSHED
+    return _first(conn.execute(query, {"repository": repository, "tag": tag}).first())
+
+
+def _first(row: Row[tuple[object, ...]] | None) -> Found | None:
+    if row is None:
+        return None
+    return Found(
+        digest=row.digest,
+        media_type=row.media_type,
+        kind=row.kind,
+        content=row.content,
+        state=State(row.state) if row.state is not None else None,
+        reason=row.reason or "",
+        message=row.message or "",
+    )
+
+
+def manifest_size(conn: Connection, repository: str, digest: Digest) -> tuple[int, str, str] | None:
+    """Size in bytes, media type and kind of a manifest of this repository, or None."""
+    row = conn.execute(
+        select(manifests.c.size, manifests.c.media_type, manifests.c.kind).where(
+            manifests.c.repository == repository, manifests.c.digest == digest
+        )
+    ).first()
+    return (row.size, row.media_type, row.kind) if row is not None else None
+
+
+def kind_of(parsed: Manifest | Index, child_kinds: set[str]) -> str:
+    """What a document is: `image`, `index` or `artifact`.
+
+    An index of artifacts alone (a fallback index of referrers, or an empty one) is an artifact: there is nothing
+    in it that could be started.
+    """
+    if isinstance(parsed, Manifest):
+        return "image" if parsed.config.media_type in CONFIG_TYPES else "artifact"
+    return "index" if child_kinds - {"artifact"} else "artifact"
+
+
+def add_manifest(
+    conn: Connection,
+    repository: str,
+    parsed: Manifest | Index,
+    *,
+    kind: str,
+    state_of: Digest | None,
+    by: str,
+    now: datetime,
+) -> bool:
+    """Record a manifest and what it reaches; True if it was not in this repository yet.
+
+    An image or index that is new begins in quarantine. An artifact takes the state of `state_of`, or of what that
+    one takes its own from.
+    """
+    insert_new(conn, contents, digest=parsed.digest, content=parsed.raw)
+    root = _root(conn, repository, state_of) if kind == "artifact" and state_of is not None else None
+    new = insert_new(
+        conn,
+        manifests,
+        repository=repository,
+        digest=parsed.digest,
+        media_type=parsed.media_type,
+        size=len(parsed.raw),
+        kind=kind,
+        artifact_type=artifact_type(parsed),
+        subject=parsed.subject.digest if parsed.subject is not None else None,
+        state_of=root,
+        annotations=json.dumps(dict(parsed.annotations), ensure_ascii=False),
+        pushed=now,
+        pushed_by=by,
+    )
+    if not new:
+        if root is not None:
+            _take_state(conn, repository, parsed.digest, root)
+        return False
+    for kind_of_reference, digest in _reached(parsed):
+        insert_new(
+            conn, references, repository=repository, manifest=parsed.digest, digest=digest, kind=kind_of_reference
+        )
+    if kind == "artifact":
+        if root is not None:
+            _pass_on(conn, repository, parsed.digest, root)
+    else:
+        insert_new(
+            conn,
+            images,
+            repository=repository,
+            digest=parsed.digest,
+            state=str(State.QUARANTINED),
+            reason="not-judged",
+            message="pushed, and not judged yet",
+            first_seen=now,
+            changed=now,
+        )
+    return True
+
+
+def artifact_type(parsed: Manifest | Index) -> str:
+    """What the referrers API says of a manifest: its artifactType, else its config's media type (specification 1.1)."""
+    if parsed.artifact_type is not None:
+        return parsed.artifact_type
+    return parsed.config.media_type if isinstance(parsed, Manifest) else ""
+
+
+def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
+    """Remove a manifest of this repository with its state, references and clearance; False if there was none.
+
+    Tags that point to it are the caller's to remove before. The bytes stay while another repository has them.
+    """
+    where = (manifests.c.repository == repository, manifests.c.digest == digest)
+    conn.execute(delete(clearances).where(clearances.c.repository == repository, clearances.c.digest == digest))
+    if not conn.execute(delete(manifests).where(*where)).rowcount:
+        return False
+    if conn.scalar(select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)) is None:
+        conn.execute(delete(contents).where(contents.c.digest == digest))
+    return True
+
+
+def _reached(parsed: Manifest | Index) -> list[tuple[str, Digest]]:
+    if isinstance(parsed, Index):
+        return [("child", child.digest) for child in parsed.manifests]
+    return [("config", parsed.config.digest), *(("layer", layer.digest) for layer in parsed.layers)]
+
+
+def _root(conn: Connection, repository: str, digest: Digest) -> Digest:
+    """The image whose state an artifact on `digest` takes: `digest`, or what that artifact takes its own from."""
+    found = conn.scalar(
+        select(manifests.c.state_of).where(manifests.c.repository == repository, manifests.c.digest == digest)
+    )
+    return found if found is not None else digest
+
+
+def _take_state(conn: Connection, repository: str, digest: Digest, root: Digest) -> None:
+    conn.execute(
+        update(manifests)
+        .where(manifests.c.repository == repository, manifests.c.digest == digest, manifests.c.kind == "artifact")
+        .where(manifests.c.state_of.is_(None))
+        .values(state_of=root)
+    )
+    _pass_on(conn, repository, digest, root)
+
+
+def _pass_on(conn: Connection, repository: str, digest: Digest, root: Digest) -> None:
+    """What took its state from the artifact `digest` now takes it from that artifact's own source."""
+    conn.execute(
+        update(manifests)
+        .where(manifests.c.repository == repository, manifests.c.state_of == digest)
+        .values(state_of=root)
+    )
