@@ -26,20 +26,15 @@ from ocispec.strictjson import parse_object
 from policy import canonical
 from registry.judge.child import Child
 from registry.judge.confine import Cell, Limits, begin
+from registry.sockets import connect, peer_uid
 
 Works = Mapping[str, Callable[[JsonObject, Sequence[int]], tuple[bytes, ...]]]
 """What children can be asked for: each takes its arguments and the descriptors of its sources."""
 
 MAX_REQUEST: Final = 64 * 1024
+CONNECT_SECONDS: Final = 10.0
 MAX_SOURCES: Final = 8
 MAX_CHILDREN: Final = 64
-_CREDENTIALS = struct.Struct("3i")
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The uid of the process at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(raw)[1])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,10 +115,9 @@ class Remote:
                 },
             }
         )
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection = connect(self.path, socket.SOCK_SEQPACKET, timeout=CONNECT_SECONDS)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            connection.connect(str(self.path))
             socket.send_fds(connection, [request], [writer, *sources])
         except OSError:
             connection.close()
@@ -212,21 +206,3 @@ class Keeper:
         os.close(pidfd)
         with connection, contextlib.suppress(OSError):
             connection.send(struct.pack("i", status))
-
-
-def listen(path: Path, *, kind: socket.SocketKind, mode: int = 0o660) -> socket.socket:
-    """A listening Unix socket at `path`, in place of one that an earlier process left there.
-
-    Raises:
-        OSError: the path cannot be bound (too long, no folder, no right).
-    """
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, kind)
-    try:
-        listener.bind(str(path))
-        path.chmod(mode)
-        listener.listen(64)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -16,7 +16,8 @@ from ocispec.errors import SpecError
 from ocispec.fields import JsonObject
 from registry.judge.child import Answered, Failed, Outcome, Refused, Spawner
 from registry.judge.confine import Cell, Limits
-from registry.judge.keeper import Keeper, Local, Remote, Works, listen
+from registry.judge.keeper import Keeper, Local, Remote, Works
+from registry.sockets import bind
 
 
 def _look_around(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
@@ -103,7 +104,7 @@ def cell(tmp_path: Path) -> Cell:
 @pytest.fixture
 def keeper(tmp_path: Path, cell: Cell) -> Iterator[Remote]:
     path = tmp_path / "keeper.sock"
-    listener = listen(path, kind=socket.SOCK_SEQPACKET)
+    listener = bind(path, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         try:
@@ -181,7 +182,7 @@ def test_keeper_ends_the_child_of_an_owner_that_hangs_up(keeper: Remote, tmp_pat
 def test_keeper_gives_strangers_and_unknown_works_no_child(keeper: Remote, cell: Cell, tmp_path: Path) -> None:
     assert isinstance(_do(keeper, "format-the-disk"), Failed)
     path = tmp_path / "other.sock"
-    listener = listen(path, kind=socket.SOCK_SEQPACKET)
+    listener = bind(path, socket.SOCK_SEQPACKET)
     stop = threading.Event()
     server = Keeper(listener=listener, cell=cell, works=WORKS, allowed=set())
     thread = threading.Thread(target=server.run, args=(stop.is_set,))
