@@ -1,0 +1,202 @@
+"""The judge's durable queue: rows of the catalogue's `jobs` table, claimed for a time and fenced by the claim.
+
+- One row a kind and subject. Who wants it done again while it is being done makes `wanted` rise, and it is
+  done again.
+- A claim ends by itself: the job of a worker that was killed is taken by the next one. `attempts` counts claims,
+  so a job that kills every worker is seen.
+- `finish` is part of the transaction that writes the job's result, and raises if the claim was lost meanwhile: of
+  two workers that hold one job, only one writes.
+- A job that is due again later (the renewal of a clearance) stays as its row, with its time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, literal, or_, select, update
+
+from registry.catalogue import schema
+from registry.errors import RegistryError
+
+CLAIM_SECONDS: Final = 60
+"""How long a claim holds without being renewed."""
+
+MAX_ERROR: Final = 2000
+
+_JOBS = schema.jobs.c
+
+
+class JobKind(StrEnum):
+    """What there is to do; the subject's meaning is in brackets."""
+
+    JUDGE = "judge"
+    """Judge an image or index (`repository@digest`)."""
+    REJUDGE = "rejudge"
+    """Find the images that a change touches, and have them judged (what changed, e.g. `statement sha256:…`)."""
+    LIST = "list"
+    """Date the revocation list anew (empty)."""
+    CHECKPOINT = "checkpoint"
+    """Have the head of the audit chain signed (empty)."""
+    ADVISORIES = "advisories"
+    """Import uploaded advisory data (empty)."""
+
+
+class Priority:
+    """Jobs of a higher priority are taken first: what stops things before what lets them go on."""
+
+    URGENT: Final = 20
+    PUSH: Final = 10
+    CHANGE: Final = 5
+    RENEWAL: Final = 0
+
+
+class ClaimLostError(RegistryError):
+    """The job is another worker's by now; nothing of this one's result may be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A claimed job."""
+
+    id: int
+    kind: JobKind
+    subject: str
+    wanted: int
+    attempts: int
+    claim: str
+
+
+def subject_of(repository: str, digest: object) -> str:
+    """The subject of a JUDGE job."""
+    return f"{repository}@{digest}"
+
+
+def enqueue(
+    conn: Connection, kind: JobKind, subject: str = "", *, now: datetime, priority: int = Priority.CHANGE
+) -> None:
+    """Have a job done as soon as possible, in the caller's writing transaction; one that waits is brought forward."""
+    changed = conn.execute(
+        update(schema.jobs)
+        .where(_JOBS.kind == kind, _JOBS.subject == subject)
+        .values(
+            wanted=_JOBS.wanted + 1,
+            attempts=0,
+            priority=case((_JOBS.priority > priority, _JOBS.priority), else_=priority),
+            not_before=case((_JOBS.not_before < now, _JOBS.not_before), else_=literal(now, schema.Moment())),
+        )
+    )
+    if not changed.rowcount:
+        conn.execute(
+            insert(schema.jobs).values(
+                kind=kind, subject=subject, priority=priority, wanted=1, not_before=now, attempts=0, created=now
+            )
+        )
+
+
+def enqueue_new(conn: Connection, kind: JobKind, subject: str = "", *, now: datetime) -> None:
+    """Have a job done, unless there is one already, due or not."""
+    there = conn.scalar(select(_JOBS.id).where(_JOBS.kind == kind, _JOBS.subject == subject))
+    if there is None:
+        enqueue(conn, kind, subject, now=now)
+
+
+def is_due(conn: Connection, kind: JobKind, subject: str, *, now: datetime) -> bool:
+    """True if such a job is waiting or being done."""
+    due = or_(_JOBS.not_before <= now, _JOBS.claimed_by != "")
+    return conn.scalar(select(_JOBS.id).where(_JOBS.kind == kind, _JOBS.subject == subject, due)) is not None
+
+
+def any_free(conn: Connection, *, now: datetime) -> bool:
+    """True if there is a job to claim; cheap, for a reading transaction."""
+    return conn.scalar(select(_JOBS.id).where(_free(now)).limit(1)) is not None
+
+
+def claim(conn: Connection, *, token: str, now: datetime) -> Job | None:
+    """Take the most urgent job that nobody holds, in a writing transaction; `token` is new for each claim."""
+    chosen = select(schema.jobs).where(_free(now)).order_by(_JOBS.priority.desc(), _JOBS.not_before, _JOBS.id).limit(1)
+    row = conn.execute(chosen.with_for_update(skip_locked=True)).first()
+    if row is None:
+        return None
+    conn.execute(
+        update(schema.jobs)
+        .where(_JOBS.id == row.id)
+        .values(claimed_by=token, claimed_until=_until(now), attempts=row.attempts + 1)
+    )
+    return Job(
+        id=row.id,
+        kind=JobKind(row.kind),
+        subject=row.subject,
+        wanted=row.wanted,
+        attempts=row.attempts + 1,
+        claim=token,
+    )
+
+
+def renew(conn: Connection, job: Job, *, now: datetime) -> None:
+    """Hold on to a job that takes long.
+
+    Raises:
+        ClaimLostError: it is another worker's by now.
+    """
+    _change(conn, job, claimed_until=_until(now))
+
+
+def finish(conn: Connection, job: Job, *, now: datetime, again_at: datetime | None = None) -> None:
+    """The job is done, in the transaction that writes its result; `again_at` keeps it for later.
+
+    If it was wanted again meanwhile, it is free at once.
+
+    Raises:
+        ClaimLostError: it is another worker's by now; the caller's transaction must not be committed.
+    """
+    wanted_again = conn.scalar(select(_JOBS.wanted).where(*_held(job))) != job.wanted
+    if wanted_again:
+        _change(conn, job, claimed_by="", claimed_until=None, attempts=0, not_before=now, error="")
+    elif again_at is not None:
+        _change(
+            conn,
+            job,
+            claimed_by="",
+            claimed_until=None,
+            attempts=0,
+            not_before=again_at,
+            priority=Priority.RENEWAL,
+            error="",
+        )
+    elif not conn.execute(delete(schema.jobs).where(*_held(job))).rowcount:
+        raise ClaimLostError(f"job {job.kind} {job.subject}: claimed by another worker")
+
+
+def release(conn: Connection, job: Job, *, at: datetime, error: str = "") -> None:
+    """Give a job back: it could not be done, and is free again at `at`.
+
+    Raises:
+        ClaimLostError: it is another worker's by now.
+    """
+    _change(conn, job, claimed_by="", claimed_until=None, not_before=at, error=error[:MAX_ERROR])
+
+
+def next_due(conn: Connection) -> datetime | None:
+    """When the next job becomes free, or None if there is none."""
+    return conn.scalar(select(_JOBS.not_before).where(_JOBS.claimed_by == "").order_by(_JOBS.not_before).limit(1))
+
+
+def _free(now: datetime) -> ColumnElement[bool]:
+    unclaimed = or_(_JOBS.claimed_by == "", _JOBS.claimed_until < now)
+    return and_(_JOBS.not_before <= now, unclaimed)
+
+
+def _held(job: Job) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _JOBS.id == job.id, _JOBS.claimed_by == job.claim
+
+
+def _change(conn: Connection, job: Job, **values: object) -> None:
+    if not conn.execute(update(schema.jobs).where(*_held(job)).values(**values)).rowcount:
+        raise ClaimLostError(f"job {job.kind} {job.subject}: claimed by another worker")
+
+
+def _until(now: datetime) -> datetime:
+    return now + timedelta(seconds=CLAIM_SECONDS)
