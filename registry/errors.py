@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ocispec.strictjson import JsonValue
+
 
 class RegistryError(Exception):
     """Something in the registry failed or was refused; says what, which object, got and expected."""
@@ -50,3 +52,81 @@ class AccountError(RegistryError):
 
 class UploadBusyError(RegistryError):
     """Another request is sending to this upload session."""
+
+
+class RequestError(RegistryError):
+    """A request was refused; `detail` is more than the message says, as JSON."""
+
+    def __init__(self, message: str, *, detail: JsonValue = None) -> None:
+        """Keep what stands in the answer's `detail`."""
+        super().__init__(message)
+        self.detail = detail
+
+
+class NameInvalidError(RequestError):
+    """The path names no possible repository."""
+
+
+class NameUnknownError(RequestError):
+    """No such repository, to whoever asked."""
+
+
+class DigestInvalidError(RequestError):
+    """A digest is malformed, or is not the one of what was sent."""
+
+
+class SizeInvalidError(RequestError):
+    """Another number of bytes came than was promised."""
+
+
+class TooLargeError(RequestError):
+    """More was sent than is accepted."""
+
+
+class ManifestInvalidError(RequestError):
+    """A manifest is not what it says, or can be read in two ways (R1)."""
+
+
+class ManifestUnknownError(RequestError):
+    """No such manifest, to whoever asked."""
+
+
+class ManifestBlobUnknownError(RequestError):
+    """A manifest refers to a blob or manifest that is not in its repository."""
+
+
+class UnauthorizedError(RequestError):
+    """No credentials, or none that we know."""
+
+
+class DeniedError(RequestError):
+    """Whoever asked may not do or have that."""
+
+
+class InUseError(RequestError):
+    """What was to be deleted is needed by a manifest of the same repository."""
+
+
+class UnsupportedRequestError(RequestError):
+    """The request asks for something that the registry does not do."""
+
+
+class TooManyRequestsError(RequestError):
+    """One client does too much at a time."""
+
+
+class RangeInvalidError(RequestError):
+    """The asked range is outside of the blob; `size` is the blob's."""
+
+    def __init__(self, message: str, *, size: int) -> None:
+        """Keep the size, for the answer's Content-Range header."""
+        super().__init__(message)
+        self.size = size
+
+
+class BodyCutOffError(RequestError):
+    """A body ended before its announced length, or came too slowly."""
+
+
+class CorruptError(RegistryError):
+    """Stored bytes are not what their digest says; they are not served (R2)."""

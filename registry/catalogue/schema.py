@@ -71,8 +71,9 @@ class Moment(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
-_REPOSITORY = String(255)
-_TAG = String(128)
+# Lists are in byte order on every database: PostgreSQL would sort by its locale.
+_REPOSITORY = String(255).with_variant(String(255, collation="C"), "postgresql")
+_TAG = String(128).with_variant(String(128, collation="C"), "postgresql")
 _NAME = String(255)
 _MEDIA_TYPE = String(255)
 _ROWID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite

@@ -1,0 +1,103 @@
+"""Tags: names of manifests, with the value that was pushed and the one that hosts are served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, delete, or_, select, update
+
+from ocispec.digest import Digest
+from registry.catalogue.blobs import STARTING
+from registry.catalogue.database import insert_new, put_row
+from registry.catalogue.schema import images, manifests, repositories, tag_numbers, tags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A tag's two values; `number` is that of its newest statement."""
+
+    name: str
+    pushed: Digest
+    served: Digest | None
+    number: int
+
+
+def find_tag(conn: Connection, repository: str, name: str) -> Tag | None:
+    """The tag of that name."""
+    row = conn.execute(
+        select(tags.c.tag, tags.c.pushed, tags.c.served, tags.c.number).where(
+            tags.c.repository == repository, tags.c.tag == name
+        )
+    ).first()
+    return Tag(name=row.tag, pushed=row.pushed, served=row.served, number=row.number) if row is not None else None
+
+
+def push_tag(conn: Connection, repository: str, name: str, digest: Digest, *, by: str, now: datetime) -> Digest | None:
+    """Point a tag's pushed value at a manifest of its repository; returns what it was before. Served stays."""
+    before: Digest | None = conn.scalar(
+        select(tags.c.pushed).where(tags.c.repository == repository, tags.c.tag == name).with_for_update()
+    )
+    if before is not None:
+        conn.execute(
+            update(tags)
+            .where(tags.c.repository == repository, tags.c.tag == name)
+            .values(pushed=digest, pushed_at=now, pushed_by=by)
+        )
+        return before
+    number = conn.scalar(
+        select(tag_numbers.c.number).where(tag_numbers.c.repository == repository, tag_numbers.c.tag == name)
+    )
+    insert_new(
+        conn,
+        tags,
+        repository=repository,
+        tag=name,
+        pushed=digest,
+        pushed_at=now,
+        pushed_by=by,
+        number=number or 0,
+    )
+    return None
+
+
+def remove_tag(conn: Connection, repository: str, name: str) -> Tag | None:
+    """Remove a tag and return what it was; its number is kept, so that a new one of that name goes on from it."""
+    found = find_tag(conn, repository, name)
+    if found is not None:
+        put_row(conn, tag_numbers, repository=repository, tag=name, number=found.number)
+        conn.execute(delete(tags).where(tags.c.repository == repository, tags.c.tag == name))
+    return found
+
+
+def tags_of(conn: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
+    """The tags that were pushed with, or serve, a manifest."""
+    points = or_(tags.c.pushed == digest, tags.c.served == digest)
+    return tuple(conn.scalars(select(tags.c.tag).where(tags.c.repository == repository, points).order_by(tags.c.tag)))
+
+
+def list_tags(conn: Connection, repository: str, *, after: str, limit: int, served: bool) -> tuple[str, ...] | None:
+    """At most `limit` tags that come after `after` in byte order; None if there is no such repository.
+
+    With `served`, only what hosts get: tags with a served value, and those of artifacts whose subject may start.
+    """
+    query = select(tags.c.tag).where(tags.c.repository == repository, tags.c.tag > after)
+    if served:
+        query = (
+            query.join(manifests, and_(manifests.c.repository == repository, manifests.c.digest == tags.c.pushed))
+            .outerjoin(images, and_(images.c.repository == repository, images.c.digest == manifests.c.state_of))
+            .where(or_(tags.c.served.is_not(None), images.c.state.in_(STARTING)))
+        )
+    found = tuple(conn.scalars(query.order_by(tags.c.tag).limit(limit)))
+    if found or conn.scalar(select(repositories.c.name).where(repositories.c.name == repository)) is not None:
+        return found
+    return None
+
+
+def list_repositories(conn: Connection, *, after: str, limit: int) -> tuple[str, ...]:
+    """At most `limit` names of repositories that come after `after`."""
+    return tuple(
+        conn.scalars(
+            select(repositories.c.name).where(repositories.c.name > after).order_by(repositories.c.name).limit(limit)
+        )
+    )
