@@ -69,7 +69,8 @@ class Unknown:
     """Something that could not be told, and why; `code` is a stable word, `subject` a purl or path.
 
     Codes: `unreadable-record`, `unreadable-version`, `database-contradicts-files`, `unsupported-ecosystem`,
-    `unowned-executable`, `no-operating-system`, `unreadable-licence`.
+    `unowned-executable`, `no-operating-system`, `unreadable-licence`, `foreign-origin` (a deb of somebody else than
+    the image's distribution), `no-end-of-life-date` (of the operating system). docs/scanner.md tells each.
     """
 
     code: str
@@ -83,9 +84,11 @@ class Finding:
     """A component met by an advisory or an end-of-life date.
 
     `kind` is `advisory` or `end-of-life`. `id` is the advisory's own, `aliases` its other names (a waiver for
-    one covers all). `fixed_in` is the version that mends it, "" if none. `exploited` is true where KEV lists
-    it. `published`, `fixed_since` and `ended` are dates (YYYY-MM-DD) or "". `suppressed` says why a match
-    does not count (e.g. the owning distribution package's data decide), "" if it counts.
+    one covers all), `upstream` the vulnerabilities that it bundles, if those are others (a waiver for one does
+    not cover it). `fixed_in` is the version that mends it, "" if none. `exploited` is true where KEV lists
+    it or one of `upstream`. `published`, `fixed_since` and `ended` are dates (YYYY-MM-DD) or "". `source` names
+    the data (`Debian:13`). `suppressed` says why a match does not count (e.g. the owning distribution package's
+    data decide), "" if it counts.
     """
 
     kind: str
@@ -103,6 +106,7 @@ class Finding:
     ended: str = ""
     source: str = ""
     suppressed: str = ""
+    upstream: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
