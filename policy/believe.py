@@ -12,7 +12,7 @@ from policy import dsse
 from policy.errors import TrustError
 from policy.model import RejectedStatement, Signed
 from policy.statements import ImageApproval, LayerApproval, Statement, Waiver, Withdrawal
-from policy.trust import S, Trust, narrowed
+from policy.trust import Trust, only
 
 MAX_STATEMENTS: Final = 4096
 """Envelopes looked at for one image; what comes after them is rejected unread."""
@@ -49,7 +49,7 @@ def verify_many(trust: Trust, envelopes: Iterable[bytes], now: datetime) -> Beli
         known = accepted.get(signed.digest)
         accepted[signed.digest] = signed if known is None else _joined(trust, known, signed)
     ordered = [accepted[digest] for digest in sorted(accepted)]
-    withdrawals = _of(ordered, Withdrawal)
+    withdrawals = only(ordered, Withdrawal)
     withdrawn = {signed.statement.statement: signed for signed in withdrawals}
     standing = [signed for signed in ordered if signed.digest not in withdrawn]
     rejected += [
@@ -58,9 +58,9 @@ def verify_many(trust: Trust, envelopes: Iterable[bytes], now: datetime) -> Beli
         if signed.digest in withdrawn
     ]
     return Believed(
-        image_approvals=_of(standing, ImageApproval),
-        layer_approvals=_of(standing, LayerApproval),
-        waivers=_of(standing, Waiver),
+        image_approvals=only(standing, ImageApproval),
+        layer_approvals=only(standing, LayerApproval),
+        waivers=only(standing, Waiver),
         withdrawals=withdrawals,
         rejected=tuple(sorted(rejected, key=lambda refused: (refused.digest, refused.code))),
     )
@@ -91,7 +91,3 @@ def _joined(trust: Trust, one: Signed[Statement], other: Signed[Statement]) -> S
     }
     joined = dsse.assemble(envelopes[0].payload, signatures.values())
     return replace(one, signers=tuple(signers[key] for key in sorted(signers)), envelope=joined)
-
-
-def _of(signed: Iterable[Signed[Statement]], kind: type[S]) -> tuple[Signed[S], ...]:
-    return tuple(narrowed(each, kind) for each in signed if isinstance(each.statement, kind))

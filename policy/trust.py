@@ -282,6 +282,11 @@ def narrowed(signed: Signed[Statement], expected: type[S]) -> Signed[S]:
     return Signed(statement=statement, signers=signed.signers, digest=signed.digest, envelope=signed.envelope)
 
 
+def only(signed: Iterable[Signed[Statement]], kind: type[S]) -> tuple[Signed[S], ...]:
+    """Those of `signed` whose statement is of class `kind`, in their order."""
+    return tuple(narrowed(each, kind) for each in signed if isinstance(each.statement, kind))
+
+
 def check_number(what: str, seen: tuple[int, Digest], offered: tuple[int, Digest]) -> None:
     """Refuse a number that does not follow the one that was seen; a number stands for one content.
 
