@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -235,7 +235,7 @@ def _v1_writes(limits: Limits) -> dict[str, list[tuple[str, str]]]:
     return writes
 
 
-def _v2_writes(limits: Limits, controllers: list[str]) -> list[tuple[str, str]]:
+def _v2_writes(limits: Limits, controllers: Sequence[str]) -> list[tuple[str, str]]:
     """The files to write in a v2 folder that has these controllers."""
     writes: list[tuple[str, str]] = []
     if limits.memory is not None and "memory" in controllers:
