@@ -68,3 +68,7 @@ class RemoteError(SourceError):
         self.code = code
         self.message = message
         self.detail = detail
+
+
+class RemoteMissingError(RemoteError, MissingError):
+    """A registry answered 404: not there, or not for us to know."""

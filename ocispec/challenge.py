@@ -1,0 +1,124 @@
+"""What a registry's 401 asks for, and what we answer: Basic (RFC 7617) or a token (distribution, auth/token.md).
+
+Credentials go to the registry itself, or to a token service on its own host and port or named in `Access`.
+A registry that names another realm gets nothing (R9, CVE-2020-15157 and its kin).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from ocispec import fields
+from ocispec.access import Access, Credentials, Origin
+from ocispec.errors import SourceError, SpecError
+from ocispec.strictjson import parse_object
+
+MAX_TOKEN: Final = 64 * 1024
+"""Bytes of a token service's answer."""
+
+_PARAMETER = re.compile(r'([a-zA-Z0-9_-]{1,32})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+
+class TokenAnswer(Protocol):
+    """The part of a response that is needed here."""
+
+    status: int
+
+    def read_all(self, *, limit: int, what: str) -> bytes:
+        """The whole body, and close."""
+
+
+FetchToken = Callable[[Origin, str, Mapping[str, str]], TokenAnswer]
+"""GET of a path with headers from a token service; no redirects."""
+
+
+class Authenticator:
+    """The Authorization headers of one registry, by scope. Safe for several threads."""
+
+    def __init__(self, origin: Origin, access: Access) -> None:
+        self._origin = origin
+        self._access = access
+        self._basic = False
+        self._tokens: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def header(self, scope: str) -> str:
+        """What to send with a request now, or "": before the first challenge, nothing."""
+        with self._lock:
+            if self._basic and self._access.credentials is not None:
+                return basic(self._access.credentials)
+            token = self._tokens.get(scope)
+            return f"Bearer {token}" if token else ""
+
+    def answer(self, challenges: tuple[str, ...], scope: str, fetch: FetchToken) -> bool:
+        """Prepare the answer to a 401; False if there is none, and the refusal stands.
+
+        Raises:
+            SpecError: the token service is at a place that gets no credentials.
+            SourceError: the token service gives no token.
+        """
+        offers = dict(_split(challenge) for challenge in challenges)
+        if "bearer" in offers:
+            token = self._fetch(offers["bearer"], scope, fetch)
+            with self._lock:
+                self._tokens[scope] = token
+            return True
+        if "basic" not in offers or self._access.credentials is None:
+            return False
+        with self._lock:
+            before, self._basic = self._basic, True
+        return not before
+
+    def _fetch(self, parameters: Mapping[str, str], scope: str, fetch: FetchToken) -> str:
+        try:
+            url = urlsplit(parameters.get("realm", ""))
+        except ValueError as error:
+            raise SpecError(f"{self._origin}: its token service is no URL: {error}") from None
+        origin = Origin.of_url(url)
+        self._check_realm(origin)
+        query = [*parse_qsl(url.query), ("service", parameters.get("service", ""))]
+        if scope:
+            query.append(("scope", scope))
+        headers = {"Accept": "application/json"}
+        if self._access.credentials is not None:
+            headers["Authorization"] = basic(self._access.credentials)
+        answer = fetch(origin, f"{url.path or '/'}?{urlencode(query)}", headers)
+        what = f"token service {origin}"
+        raw = answer.read_all(limit=MAX_TOKEN, what=what)
+        if answer.status != 200:
+            raise SourceError(f"{what}: answered {answer.status} for account {self._account()}")
+        members = parse_object(raw, what=what, max_bytes=MAX_TOKEN)
+        token = fields.text(members, "token", what=what, default="")
+        token = token or fields.text(members, "access_token", what=what)
+        if _TOKEN.fullmatch(token) is None:
+            raise SpecError(f"{what}: its token is not printable ASCII")
+        return token
+
+    def _check_realm(self, realm: Origin) -> None:
+        if realm.scheme != "https" and self._origin.scheme == "https":
+            raise SpecError(f"{self._origin}: token service {realm}: expected https")
+        if realm != self._origin and not {realm.authority, realm.host} & set(self._access.token_hosts):
+            raise SpecError(f"{self._origin}: token service {realm} is another host, and gets no credentials")
+
+    def _account(self) -> str:
+        return repr(self._access.credentials.name) if self._access.credentials is not None else "(none)"
+
+
+def basic(credentials: Credentials) -> str:
+    """The value of the Authorization header (RFC 7617 section 2)."""
+    return "Basic " + base64.b64encode(f"{credentials.name}:{credentials.secret}".encode()).decode()
+
+
+def _split(challenge: str) -> tuple[str, dict[str, str]]:
+    scheme, _, rest = challenge[:4096].strip().partition(" ")
+    found: dict[str, str] = {}
+    for match in _PARAMETER.finditer(rest):
+        quoted = match[2] if match[2] is not None else match[3]
+        found.setdefault(match[1].lower(), re.sub(r"\\(.)", r"\1", quoted))
+    return scheme.lower(), found
