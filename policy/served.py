@@ -22,17 +22,13 @@ def verify_tag(
     the one that the host has seen (an older served tag is refused: S6, S12). A reference by digest needs none
     of this. `trust` must be without the keys that the revocation list names.
     """
+    what = f"tag {registry}/{repository}:{tag}"
     try:
         signed = trust.verify(envelope, TagStatement, now)  # (1)
         said = signed.statement
-        for code, cleared, wanted in (  # (2)
-            ("other-registry", said.registry, registry),
-            ("other-repository", said.repository, repository),
-            ("other-tag", said.tag, tag),
-        ):
-            if cleared != wanted:
-                what = f"tag {registry}/{repository}:{tag}"
-                raise TrustError(code, what, f"the statement is for {cleared}, expected {wanted}")
+        _expect("other-registry", what, said.registry, registry)  # (2)
+        _expect("other-repository", what, said.repository, repository)
+        _expect("other-tag", what, said.tag, tag)
         return signed, see_tag(state, signed, now)  # (3)
     except TrustError as error:
         return Refused.of(error)
@@ -58,15 +54,20 @@ def verify_index(
     try:
         signed = trust.verify(envelope, IndexClearance, now)  # (1)
         said = signed.statement
-        for code, cleared, wanted in (  # (2)
-            ("other-registry", said.registry, registry),
-            ("other-repository", said.repository, repository),
-            ("other-digest", str(said.index), str(index)),
-        ):
-            if cleared != wanted:
-                raise TrustError(code, what, f"the clearance is for {cleared}, expected {wanted}")
-        if child not in said.children:  # (3)
-            raise TrustError("child-not-cleared", what, f"child {child} is not among the {len(said.children)} cleared")
+        _expect("other-registry", what, said.registry, registry)  # (2)
+        _expect("other-repository", what, said.repository, repository)
+        _expect("other-digest", what, str(said.index), str(index))
+        _expect_child(what, said.children, child)  # (3)
         return signed, see_time(state, said.issued, now)
     except TrustError as error:
         return Refused.of(error)
+
+
+def _expect(code: str, what: str, said: str, wanted: str) -> None:
+    if said != wanted:
+        raise TrustError(code, what, f"the statement is for {said}, expected {wanted}")
+
+
+def _expect_child(what: str, children: tuple[Digest, ...], child: Digest) -> None:
+    if child not in children:
+        raise TrustError("child-not-cleared", what, f"child {child} is not among the {len(children)} cleared")
