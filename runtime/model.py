@@ -12,12 +12,29 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from runtime.errors import RequestError
+from runtime.linux.capabilities import NUMBERS
 
 CPU_PERIOD: Final = 100_000
 """Microseconds of wall time over which `cpu_max` microseconds of CPU may be used."""
 MAX_ID: Final = 2**32 - 2
 """Highest uid or gid; 2^32-1 means "leave as it is" to the kernel (X7: an overflow made root of it)."""
 NAME_MAX: Final = 63
+HOSTNAME_MAX: Final = 64
+"""__NEW_UTS_LEN, linux/utsname.h."""
+MIN_MEMORY: Final = 6 * 1024 * 1024
+"""The least that a container's first process fits in, as docker has it."""
+MIN_CPU: Final = 1000
+"""The kernel's least quota (Documentation/scheduler/sched-bwc.rst)."""
+MAX_GRACE: Final = 3600.0
+RLIMITS: Final = frozenset(
+    f"RLIMIT_{name}"
+    for name in (
+        *("AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "MSGQUEUE", "NICE"),
+        *("NOFILE", "NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK"),
+    )
+)
+CAPABILITIES: Final = frozenset(NUMBERS)
+"""The names that Linux 6.12 has."""
 _FIRST: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _REST: Final = _FIRST | frozenset("_.-")
 
@@ -87,6 +104,14 @@ class Rlimit:
     soft: int
     hard: int
 
+    def __post_init__(self) -> None:
+        """Refuse a name that is no limit, and numbers that setrlimit(2) would."""
+        if self.name not in RLIMITS:
+            raise RequestError(f"resource limit {self.name[:40]!r}: expected one of {', '.join(sorted(RLIMITS))}")
+        soft, hard = (2**64 if value == -1 else value for value in (self.soft, self.hard))
+        if not 0 <= soft <= hard:
+            raise RequestError(f"resource limit {self.name}: got soft {self.soft}, hard {self.hard}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
@@ -111,6 +136,30 @@ class Process:
     rlimits: tuple[Rlimit, ...] = ()
     umask: int = 0o022
 
+    def __post_init__(self) -> None:
+        """Refuse what no process can be started with."""
+        if not self.argv or not self.argv[0]:
+            raise RequestError("process: no program to execute")
+        for text in (*self.argv, *self.env, self.cwd):
+            if "\0" in text:
+                raise RequestError(f"process: {text[:80]!r} holds a NUL")
+        for entry in self.env:
+            if entry.find("=") < 1:
+                raise RequestError(f"process: environment entry {entry[:80]!r} is not NAME=VALUE")
+        if not self.cwd.startswith("/"):
+            raise RequestError(f"process: working directory {self.cwd[:80]!r} is not absolute")
+        for number in (self.uid, self.gid, *self.groups):
+            if not 0 <= number <= MAX_ID:
+                raise RequestError(f"process: id {number} is out of range, expected 0 to {MAX_ID}")
+        if unknown := [name for name in self.capabilities if name not in CAPABILITIES]:
+            raise RequestError(f"process: capability {unknown[0][:40]!r} is unknown, expected a name like CAP_CHOWN")
+        if extra := [name for name in self.ambient if name not in self.capabilities]:
+            raise RequestError(f"process: ambient capability {extra[0][:40]!r} is not among its capabilities")
+        if not 0 <= self.umask <= 0o777:
+            raise RequestError(f"process: umask {self.umask:o} is out of range")
+        if self.terminal:
+            raise RequestError("process: a terminal is not supported yet")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
@@ -125,6 +174,13 @@ class Bind:
     nodev: bool = True
     noexec: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse a source that is not spelled out, and a target that is no place to mount."""
+        parts = self.source.split("/")
+        if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]) or "\0" in self.source:
+            raise RequestError(f"bind {self.source[:80]!r}: expected an absolute path without '.', '..' or '//'")
+        _check_target(self.target)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tmpfs:
@@ -136,6 +192,17 @@ class Tmpfs:
     uid: int = 0
     gid: int = 0
     noexec: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a target that is no place to mount, and numbers out of range."""
+        _check_target(self.target)
+        if self.size < 1 or not 0 <= self.mode <= 0o7777 or not 0 <= min(self.uid, self.gid) <= MAX_ID:
+            raise RequestError(f"tmpfs {self.target[:80]!r}: size, mode or owner is out of range")
+
+
+def _check_target(target: str) -> None:
+    if not target.startswith("/") or not target.strip("/.") or "\0" in target or ".." in target.split("/"):
+        raise RequestError(f"mount target {target[:80]!r}: expected an absolute path below '/', without '..'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +255,23 @@ class StartRequest:
     """Keep exit code and log in the state folder after the end, until `remove`; else nothing is left."""
     log: LogLimits = field(default_factory=LogLimits)
     shown: Shown = field(default_factory=Shown)
+
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing can run in, and a host name that is none."""
+        if self.memory is not None and self.memory < MIN_MEMORY:
+            raise RequestError(f"memory limit {self.memory}: expected at least {MIN_MEMORY} bytes")
+        if self.pids is not None and self.pids < 1:
+            raise RequestError(f"pids limit {self.pids}: expected at least 1")
+        if self.cpu is not None and self.cpu < MIN_CPU:
+            raise RequestError(f"cpu limit {self.cpu}: expected at least {MIN_CPU} microseconds in {CPU_PERIOD}")
+        if len(self.hostname) > HOSTNAME_MAX or not (_REST | {""}).issuperset(self.hostname):
+            raise RequestError(f"host name {self.hostname[:80]!r}: expected letters, digits, '.', '-' or '_'")
+        if self.network not in ("none", "host"):
+            raise RequestError(f"network {self.network!r}: expected 'none' or 'host'")
+        if not 1 <= self.stop_signal <= 64:
+            raise RequestError(f"stop signal {self.stop_signal}: expected 1 to 64")
+        if not 0 <= self.stop_grace <= MAX_GRACE:
+            raise RequestError(f"stop grace {self.stop_grace}: expected 0 to {MAX_GRACE} seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

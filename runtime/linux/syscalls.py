@@ -255,15 +255,13 @@ def fstatfs_type(fd: int) -> int:
 
 
 def mkdirat(dir_fd: int, name: str, mode: int) -> None:
-    """Make a directory of exactly this mode, whatever the umask."""
+    """Make a directory."""
     os.mkdir(name, mode, dir_fd=dir_fd)
-    os.chmod(name, mode, dir_fd=dir_fd)
 
 
 def mknodat(dir_fd: int, name: str, mode: int, major: int, minor: int) -> None:
-    """Make a device node of exactly this mode, whatever the umask."""
+    """Make a device node."""
     os.mknod(name, mode, os.makedev(major, minor), dir_fd=dir_fd)
-    os.chmod(name, mode & 0o7777, dir_fd=dir_fd)
 
 
 def symlinkat(target: str, dir_fd: int, name: str) -> None:
@@ -275,7 +273,6 @@ def write_file(dir_fd: int, name: str, data: bytes, mode: int) -> None:
     """Make a new file with this content."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
-        os.fchmod(fd, mode)
         write(fd, data)
     finally:
         os.close(fd)
