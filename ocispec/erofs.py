@@ -39,19 +39,21 @@ _SLOT = 128
 _INODE = 64
 _MTIME = 0x2
 _DEVICE_TABLE = 0x8
-_PLAIN = 1 << 1 | 1  # EROFS_INODE_FLAT_PLAIN, extended inode
+_PLAIN = 0 << 1 | 1  # EROFS_INODE_FLAT_PLAIN, extended inode
 _INLINE = 2 << 1 | 1  # EROFS_INODE_FLAT_INLINE, extended inode
 _NO_BLOCK = 0xFFFFFFFF
 
 # magic, checksum, features; blkszbits, extslots, root_nid, inodes; build time and ns, blocks;
-# meta_blkaddr, xattr_blkaddr; uuid, name; incompat, algorithms, extra_devices, devt_slotoff; the rest.
-_SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHHBB36x")
+# meta_blkaddr, xattr_blkaddr; uuid, name; incompat, algorithms, extra_devices, devt_slotoff; zeros.
+_SUPER = struct.Struct("<IIIBBHQQIIII16s16sIHHH38x")
 _DEVICE = struct.Struct("<64sII56x")
 # format, xattr_icount, mode; size; i_u, ino; uid, gid; mtime, ns; nlink.
 _INODE_STRUCT = struct.Struct("<HHHxxQIIIIqII16x")
 _XATTR_HEADER = struct.Struct("<IB7x")
 _XATTR = struct.Struct("<BBH")
 _DIRENT = 12
+# nid, nameoff, file_type, for each number of names that a block can hold.
+_DIRENTS = tuple(struct.Struct("<" + "QHBx" * count) for count in range(BLOCK // (_DIRENT + 1) + 1))
 
 _TYPE_BITS: Final = {
     Kind.FILE: 0o100000,
@@ -113,7 +115,8 @@ class _Writer:
         self._layers = layers
         self._nids: dict[Node, int] = {}
         self._directories: list[_Directory] = []
-        self._others: list[Node] = []
+        self._files: list[Node] = []  # without attributes
+        self._special: list[Node] = []  # all others but directories
         self._symlink_starts: dict[Node, int] = {}  # of those that are too long to be inline
         self._end = _DEVICES + _SLOT * len(layers)
         self._blocks = 0  # of directories and long symlinks; they lie behind all inodes
@@ -127,16 +130,15 @@ class _Writer:
         self._write_super(image)
         for directory in self._directories:
             self._write_directory(image, directory)
-        for node in self._others:
-            if node.entry.kind is Kind.FILE:
-                self._write_file(image, node)
-            else:
-                self._write_special(image, node)
+        self._write_files(image)
+        for node in self._special:
+            self._write_special(image, node)
         return bytes(image)
 
     def _place_all(self, root: Node) -> None:
         pending = [(root, root)]
-        nids, others = self._nids, self._others
+        nids, files = self._nids, self._files
+        file_kind, directory_kind = Kind.FILE, Kind.DIRECTORY
         while pending:
             node, parent = pending.pop()
             directory = _Directory(node, parent)
@@ -144,19 +146,26 @@ class _Writer:
             self._place(node, len(directory.xattrs), directory.inline)
             directory.start = self._blocks
             self._blocks += directory.blocks
-            below = []
+            children, below = node.children, []
             for name in directory.names:
-                child = node.children.get(name)
+                child = children.get(name)
                 if child is None:  # "." and ".."
                     continue
-                if child.is_directory:
+                entry = child.entry
+                kind = entry.kind
+                if kind is directory_kind:
                     below.append((child, node))
-                elif child not in nids:
-                    others.append(child)
-                    if child.entry.kind is Kind.SYMLINK:
-                        self._place_symlink(child)
-                    else:
-                        self._place(child, len(_xattr_body(child.entry.xattrs)), 0)
+                elif child.nlink > 1 and child in nids:
+                    continue
+                elif kind is file_kind and not entry.xattrs:
+                    # What _place does, without the call: nearly all nodes are such files.
+                    position = (self._end + 31) & ~31
+                    nids[child] = position >> 5
+                    self._end = position + _INODE
+                    files.append(child)
+                else:
+                    self._special.append(child)
+                    self._place_special(child)
             pending += below[::-1]
 
     def _place(self, node: Node, xattrs: int, inline: int) -> None:
@@ -168,12 +177,13 @@ class _Writer:
         self._nids[node] = position >> 5
         self._end = position + size
 
-    def _place_symlink(self, node: Node) -> None:
+    def _place_special(self, node: Node) -> None:
         xattrs, target = len(_xattr_body(node.entry.xattrs)), len(node.entry.target)
         if _INODE + xattrs + target <= BLOCK:
             self._place(node, xattrs, target)
-        else:
-            self._place(node, xattrs, 0)
+            return
+        self._place(node, xattrs, 0)
+        if target:
             self._symlink_starts[node] = self._blocks
             self._blocks += -(-target // BLOCK)
 
@@ -223,10 +233,17 @@ class _Writer:
         image[end : end + len(body)] = body
         return end + len(body)
 
-    def _write_file(self, image: bytearray, node: Node) -> None:
-        entry = node.entry
-        start = self._addresses[node.layer] + entry.offset // BLOCK if entry.size else _NO_BLOCK
-        self._write_inode(image, node, _PLAIN, entry.size, start)
+    def _write_files(self, image: bytearray) -> None:
+        addresses, nids, pack_into = self._addresses, self._nids, _INODE_STRUCT.pack_into
+        type_bits = _TYPE_BITS[Kind.FILE]
+        for node in self._files:
+            _, _, mode, uid, gid, (seconds, nanoseconds), size, offset, _, _, _ = node.entry
+            nid = nids[node]
+            start = addresses[node.layer] + offset // BLOCK if size else _NO_BLOCK
+            pack_into(
+                image, nid << 5,
+                _PLAIN, 0, type_bits | mode, size, start, nid, uid, gid, seconds, nanoseconds, node.nlink,
+            )  # fmt: skip
 
     def _write_special(self, image: bytearray, node: Node) -> None:
         entry = node.entry
@@ -239,6 +256,9 @@ class _Writer:
             else:
                 end = self._write_inode(image, node, _INLINE, len(target), 0)
             image[end : end + len(target)] = target
+        elif entry.kind is Kind.FILE:
+            start = self._addresses[node.layer] + entry.offset // BLOCK if entry.size else _NO_BLOCK
+            self._write_inode(image, node, _PLAIN, entry.size, start)
         else:
             self._write_inode(image, node, _PLAIN, 0, _device_number(*entry.rdev))
 
@@ -247,20 +267,17 @@ class _Writer:
         layout = _INLINE if directory.inline else _PLAIN
         start = self._first_block + directory.start
         end = self._write_inode(image, node, layout, directory.size, start)
-        own, above = (nids[node], Kind.DIRECTORY), (nids[directory.parent], Kind.DIRECTORY)
         for number, (first, last) in enumerate(pairwise(directory.cuts)):
             names = directory.names[first:last]
             offset = _DIRENT * len(names)
             values: list[int] = []
             for name in names:
                 child = children.get(name)
-                if child is not None:
-                    nid, kind = nids[child], child.entry.kind
-                else:
-                    nid, kind = own if name == b"." else above
-                values += (nid, offset, kind)
+                if child is None:
+                    child = node if name == b"." else directory.parent
+                values += (nids[child], offset, child.entry.kind)
                 offset += len(name)
-            block = struct.pack("<" + "QHBx" * len(names), *values) + b"".join(names)
+            block = _DIRENTS[len(names)].pack(*values) + b"".join(names)
             is_inline = directory.inline and last == len(directory.names)
             position = end if is_inline else (start + number) * BLOCK
             image[position : position + len(block)] = block

@@ -24,7 +24,7 @@ from ocispec.verify import CHUNK, Digester, VerifyingReader
 READER_VERSION: Final = 1
 """Goes up whenever the same tar may give another list: lists and indexes are kept by it."""
 
-_BUFFERS: Final = 8
+_BUFFERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

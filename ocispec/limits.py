@@ -33,7 +33,7 @@ class Limits:
     """Members of one layer; the largest real ones have some 300,000."""
 
     nodes: int = 2_000_000
-    """Files and directories of an image's tree, implied directories included."""
+    """Members of all layers of an image, and directories that they imply."""
 
     path_bytes: int = 256 * 1024**2
     """All paths and link targets of a layer together: 1,000,000 members of 256 bytes."""

@@ -85,12 +85,13 @@ class _Merger:
         self._root = Node(_directory_entry(b""), SYNTHETIC)
         self._layer = 0
         self._path = b""  # of the member that is applied, for errors
-        self._nodes = 1
+        self._nodes = 0  # members of all layers, and implied directories
         self._implied_bytes = 0
         self._steps = 0
         self._renamed = False  # a name that hard links share was dropped: entry.path may be stale
-        # The next five are of one layer.
+        # The next six are of one layer.
         self._directories: dict[bytes, Node] = {}  # by their path as spelled, symlinks and all
+        self._aliases: set[bytes] = set()  # those of its keys that are not the directory's path in the tree
         self._swept: set[Node] = set()  # directories that hold nothing of lower layers any more
         self._linked: set[tuple[Node, bytes]] = set()  # names given to files of lower layers
         self._below: dict[Node, int] = {}  # directories whose entry was replaced, and the layer that it was from
@@ -99,7 +100,7 @@ class _Merger:
     def run(self) -> Tree:
         for index, content in enumerate(self._layers):
             self._layer = index
-            self._directories = {b"": self._root}
+            self._forget_directories()
             self._swept, self._linked, self._below, self._found = set(), set(), {}, {}
             self._apply(content)
             self.changes += [self._found[path] for path in sorted(self._found)]
@@ -110,7 +111,10 @@ class _Merger:
         return tree
 
     def _apply(self, content: LayerContent) -> None:
-        layer, record, directories = self._layer, self._record, self._directories
+        # The loop over members that are new at their place is written for speed: they are nearly all.
+        layer, record, directories, swept = self._layer, self._record, self._directories, self._swept
+        aliases, directory_kind = self._aliases, Kind.DIRECTORY
+        self._count_nodes(len(content.members))
         for member in content.members:
             self._path = path = member.path
             if not isinstance(member, Entry):
@@ -121,23 +125,22 @@ class _Merger:
                 continue
             parent_path, _, name = path.rpartition(b"/")
             parent = directories.get(parent_path) or self._directory(parent_path)
-            if parent.entry.path != parent_path:
-                member = member._replace(path=_join(parent, name))  # noqa: PLW2901  # the member, by its name in the tree
+            entry = member
+            if aliases and parent_path in aliases:
+                entry = member._replace(path=_join(parent, name))
             node = parent.children.get(name)
             if node is None:
                 if record:
-                    self._record_return(member.path)
-                node = Node(member, layer)
+                    self._record_return(entry.path)
+                node = Node(entry, layer)
                 parent.children[name] = node
-                self._nodes += 1
-                if member.kind is Kind.DIRECTORY:
+                if entry.kind is directory_kind:
                     parent.nlink += 1
-                    self._swept.add(node)
-            elif member.kind is Kind.DIRECTORY and node.is_directory:
-                self._set_directory(node, member)
+                    swept.add(node)
+            elif entry.kind is directory_kind and node.is_directory:
+                self._set_directory(node, entry)
             else:
-                self._replace(parent, name, node, Node(member, layer))
-        self._check_nodes()
+                self._replace(parent, name, node, Node(entry, layer))
 
     def _apply_other(self, member: HardLink | Whiteout | Opaque) -> None:
         if isinstance(member, Opaque):
@@ -162,7 +165,6 @@ class _Merger:
             )
         parent.children[name] = source
         source.nlink += 1
-        self._nodes += 1
         if source.layer < self._layer:
             self._linked.add((parent, name))
         if self._record:
@@ -181,7 +183,6 @@ class _Merger:
     def _replace(self, parent: Node, name: bytes, old: Node, new: Node) -> None:
         self._drop(parent, name, old)
         parent.children[name] = new
-        self._nodes += 1
         if new.is_directory:
             parent.nlink += 1
             self._swept.add(new)
@@ -194,12 +195,10 @@ class _Merger:
         if node.is_directory:
             parent.nlink -= 1
         if node.is_directory or node.entry.kind is Kind.SYMLINK:
-            self._directories.clear()
-            self._directories[b""] = self._root
+            self._forget_directories()
         pending = [(parent, name, _join(parent, name), node)]
         while pending:
             above, own_name, path, gone = pending.pop()
-            self._nodes -= 1
             if gone.is_directory:
                 pending += [(gone, key, path + b"/" + key, child) for key, child in gone.children.items()]
             else:
@@ -232,8 +231,7 @@ class _Merger:
         """Remove what lower layers put below `top`, and keep what this layer did."""
         if top in self._swept:
             return
-        self._directories.clear()
-        self._directories[b""] = self._root
+        self._forget_directories()
         # Directories in pre-order; walked backwards, children come before their parents.
         order = [top]
         for directory in order:
@@ -261,10 +259,22 @@ class _Merger:
         """The directory `path`, behind symlinks too; what is missing of it is made."""
         if (known := self._directories.get(path)) is not None:
             return known
-        node = self._walk(path.split(b"/"), create=True)
-        assert node is not None  # noqa: S101  # for the type checker: with create, it is made or refused
+        above_path, _, name = path.rpartition(b"/")
+        above = self._directories.get(above_path)
+        node = None if above is None else above.children.get(name)
+        if node is None or not node.is_directory:
+            node = self._walk(path.split(b"/"), create=True)
+            assert node is not None  # noqa: S101  # for the type checker: with create, it is made or refused
         self._directories[path] = node
+        if node.entry.path != path:
+            self._aliases.add(path)
         return node
+
+    def _forget_directories(self) -> None:
+        # After a directory or symlink is gone, any path may lead elsewhere.
+        self._directories.clear()
+        self._aliases.clear()
+        self._directories[b""] = self._root
 
     def _find(self, path: bytes) -> Node | None:
         """What is called `path`: symlinks are followed in its parents, not in its last part."""
@@ -317,21 +327,21 @@ class _Merger:
     def _imply(self, parent: Node, name: bytes) -> Node:
         path = _join(parent, name)
         self._implied_bytes += len(path)
-        self._check_nodes()
+        self._count_nodes(1)
         if self._implied_bytes > self._limits.path_bytes:
             self._refuse_size(f"implied directories take more than {self._limits.path_bytes} bytes of paths")
         node = Node(_directory_entry(path), self._layer)
         parent.children[name] = node
         parent.nlink += 1
-        self._nodes += 1
         self._swept.add(node)
         if self._record:
             self._record_return(path)
         return node
 
-    def _check_nodes(self) -> None:
+    def _count_nodes(self, count: int) -> None:
+        self._nodes += count
         if self._nodes > self._limits.nodes:
-            self._refuse_size(f"the tree has more than {self._limits.nodes} files and directories")
+            self._refuse_size(f"the image has more than {self._limits.nodes} members and implied directories")
 
     def _count_step(self) -> None:
         self._steps += 1

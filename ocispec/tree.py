@@ -19,6 +19,7 @@ MAX_STEPS: Final = 16_384
 SYNTHETIC: Final = -1
 """The layer of what no layer holds: the mount points of rule M1."""
 
+_DIRECTORY = Kind.DIRECTORY  # an enum's member costs a slow look-up before Python 3.12
 _NO_CHILDREN: Final[dict[bytes, Node]] = {}
 
 
@@ -37,15 +38,17 @@ class Node:
         self.entry = entry
         self.layer = layer
         self.children: dict[bytes, Node]
-        if entry.kind is Kind.DIRECTORY:
-            self.children, self.nlink = {}, 2
+        if entry[1] is _DIRECTORY:
+            self.children = {}
+            self.nlink = 2
         else:
-            self.children, self.nlink = _NO_CHILDREN, 1
+            self.children = _NO_CHILDREN
+            self.nlink = 1
 
     @property
     def is_directory(self) -> bool:
         """True for a directory."""
-        return self.entry.kind is Kind.DIRECTORY
+        return self.entry.kind is _DIRECTORY
 
     def __repr__(self) -> str:
         return f"Node({self.entry.path!r}, {self.entry.kind.name}, layer={self.layer})"
