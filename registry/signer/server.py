@@ -58,13 +58,9 @@ class Server:
 
 
 def answer(signer: Signer, request: Message) -> Answer:
-    """What `signer` answers to `request`: `{"ok": true, …}`, or `refused` with code, subject and detail, or `failed`."""
+    """What `signer` answers to `request`: `ok`, or `refused` with code, subject and detail, or `failed`."""
     try:
-        name = fields.text(request.members, "op", what="request")
-        handler = _HANDLERS.get(name)
-        if handler is None:
-            raise SpecError(f"request: {name[:40]!r} is nothing that the signer does")
-        members, parts = handler(signer, request)
+        members, parts = _handler(request)(signer, request)
     except TrustError as error:
         return _refused(error.code, error.subject, error.detail), ()
     except (PolicyError, SpecError) as error:
@@ -72,6 +68,13 @@ def answer(signer: Signer, request: Message) -> Answer:
     except (RegistryError, OSError) as error:
         return {"failed": str(error)[:1000]}, ()
     return {**members, "ok": True}, parts
+
+
+def _handler(request: Message) -> _Handler:
+    name = fields.text(request.members, "op", what="request")
+    if name not in _HANDLERS:
+        raise SpecError(f"request: {name[:40]!r} is nothing that the signer does")
+    return _HANDLERS[name]
 
 
 def _refused(code: str, subject: str, detail: str) -> dict[str, canonical.Canonical]:
