@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from ocispec.digest import HEX_LENGTH, Digest
+
 
 class Role(StrEnum):
     """What an account is for."""
@@ -65,17 +67,19 @@ class Principal:
 REGISTRY: Final = Principal(name="registry", role=Role.REGISTRY)
 """The registry itself, where it stores clearances and signatures as artifacts."""
 
-_OF_DIGEST: Final = re.compile(r"(sha256|sha512)-([0-9a-f]{64}|[0-9a-f]{128})(\..+)?", re.ASCII)
+_OF_DIGEST: Final = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(\..+)?", re.ASCII)
 
 
-def tag_subject(tag: str) -> str | None:
-    """The digest, as text, of the image that a tag `sha256-<hex>[.suffix]` speaks of, or None for another tag.
+def tag_subject(tag: str) -> Digest | None:
+    """The digest of the image that a tag `sha256-<hex>[.suffix]` speaks of, or None for another tag.
 
     Without a suffix it is the referrers fallback tag (distribution specification 1.1, "Referrers Tag Schema");
     with one, cosign's and podman's `.sig`, `.att` and so on.
     """
     found = _OF_DIGEST.fullmatch(tag)
-    return f"{found[1]}:{found[2]}" if found is not None else None
+    if found is None or len(found[2]) != HEX_LENGTH[found[1]]:
+        return None
+    return Digest(found[1], found[2])
 
 
 def is_protected_tag(tag: str) -> bool:

@@ -8,48 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from flask import current_app, g, request
-from sqlalchemy import Connection
 
-from ocispec.digest import Digest
-from policy.model import State
 from registry.access import Principal
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
+from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.readiness import Readiness
 from registry.settings import Settings
 from registry.store.interface import BlobStore
 
 _EXTENSION: Final = "pratique"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """The state of an image as a push is told of it, with the first reason and its sentence."""
-
-    state: State
-    reason: str
-    message: str
-
-
-class Judging(Protocol):
-    """What the API asks of the judge; it must never slow an upload down."""
-
-    def uploading(self, upload_id: str, growing_file: Path | None) -> None:
-        """Bytes of a blob begin to arrive, in a file that can be followed, or nowhere yet."""
-
-    def uploaded(self, upload_id: str, digest: Digest) -> None:
-        """That session has become a blob; with "" as its id, a blob that arrived in one request."""
-
-    def enqueue(self, conn: Connection, repository: str, digest: Digest) -> None:
-        """Ask for a judgement of an image or index, in the transaction that stores it."""
-
-    def wait(self, repository: str, digest: Digest, seconds: float) -> Standing | None:
-        """The state of an image as soon as it has been judged; None if it was not, in that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +35,9 @@ class Context:
     authenticator: Authenticator
     audit: Audit
     reads: ReadLog
-    judging: Judging
+    judge: JudgeQueue
     bodies: Bodies
+    readiness: Readiness
     clock: Callable[[], datetime]
 
 

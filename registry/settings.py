@@ -144,6 +144,16 @@ class Settings:
         """Where the `files` engine keeps the store."""
         return self.data / "store"
 
+    @property
+    def run_folder(self) -> Path:
+        """Where the processes' sockets are."""
+        return self.data / "run"
+
+    @property
+    def judge_socket(self) -> Path:
+        """Where the judge hears that there is something to do."""
+        return self.run_folder / "judge.sock"
+
 
 def load(path: Path) -> Settings:
     """Read the settings file at `path`.

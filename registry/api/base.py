@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -34,11 +35,24 @@ API_VERSION: Final = {"Docker-Distribution-API-Version": "registry/2.0"}
 
 JSON: Final = "application/json"
 
+_OPEN: Final[set[object]] = set()
+
 
 @blueprint.get("/v2/", strict_slashes=False)
 def version() -> Response:
     """The specification's end-1: yes, this is a registry, and you are known to it."""
     return json_response({})
+
+
+def open_to_all(view: Callable[[], Response]) -> Callable[[], Response]:
+    """Mark a handler that answers without credentials; all others need them."""
+    _OPEN.add(view)
+    return view
+
+
+def is_open(view: object) -> bool:
+    """True if `view` was marked by `open_to_all`."""
+    return view in _OPEN
 
 
 def require_principal() -> None:

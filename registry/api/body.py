@@ -18,8 +18,8 @@ from registry.settings import HttpSettings
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
 
-WINDOW: Final = 10.0
-"""Seconds over which the minimum rate is measured."""
+PAUSE: Final = 10.0
+"""Seconds between two looks at the clock: minimum rate, deadline, and whether the session is still ours."""
 
 
 def announced() -> int | None:
@@ -30,24 +30,27 @@ def announced() -> int | None:
 class Body:
     """The bytes of this request's body, as they come.
 
-    Iterating ends early when the body is cut off, comes too slowly, or takes too long: `check` says so afterwards,
-    when what came has been kept. `on_chunk` is called with the number of bytes so far, now and then.
+    Iterating ends early when the body is cut off, comes too slowly, or takes too long, so that what came can be
+    kept: `check` says so afterwards. `on_pause` is called before a chunk is handed on if the last call is
+    PAUSE seconds ago, and may raise.
     """
 
-    def __init__(self, settings: HttpSettings, *, limit: int, on_chunk: Callable[[], None] | None = None) -> None:
-        """Expect at most `limit` bytes.
+    def __init__(
+        self, settings: HttpSettings, *, limit: int, length: int | None, on_pause: Callable[[], None] | None = None
+    ) -> None:
+        """Expect `length` bytes (None: unknown), at most `limit`.
 
         Raises:
             TooLargeError: more were announced.
         """
         self._settings = settings
         self._limit = limit
-        self._announced = announced()
-        self._on_chunk = on_chunk
+        self._length = length
+        self._on_pause = on_pause
         self._problem = ""
-        self.received = 0
-        if self._announced is not None and self._announced > limit:
-            raise TooLargeError(f"body: got {self._announced} bytes, expected at most {limit}")
+        self._received = 0
+        if length is not None and length > limit:
+            raise TooLargeError(f"body: got {length} bytes, expected at most {limit}")
 
     def __iter__(self) -> Iterator[bytes]:
         """The chunks.
@@ -56,30 +59,33 @@ class Body:
             TooLargeError: more came than `limit`.
         """
         stream = request.stream
-        start = mark = time.monotonic()
+        started = marked = time.monotonic()
         at_mark = 0
-        while self._announced is None or self.received < self._announced:
-            wanted = READ if self._announced is None else min(READ, self._announced - self.received)
-            chunk = stream.read(wanted)
-            if not chunk:
-                break
-            self.received += len(chunk)
-            if self.received > self._limit:
+        while chunk := stream.read(self._wanted()):
+            self._received += len(chunk)
+            if self._received > self._limit:
                 raise TooLargeError(f"body: got more than {self._limit} bytes")
-            yield chunk
             now = time.monotonic()
-            if now - start > self._settings.body_deadline:
-                self._problem = f"took longer than {self._settings.body_deadline} seconds"
+            if now - marked > PAUSE:
+                if self._on_pause is not None:
+                    self._on_pause()
+                self._check_rate(now - started, self._received - at_mark, now - marked)
+                marked, at_mark = now, self._received
+            yield chunk
+            if self._problem:
                 return
-            if now - mark > WINDOW:
-                if self.received - at_mark < self._settings.body_minimum_rate * (now - mark):
-                    self._problem = f"came slower than {self._settings.body_minimum_rate} bytes a second"
-                    return
-                mark, at_mark = now, self.received
-                if self._on_chunk is not None:
-                    self._on_chunk()
-        if self._announced is not None and self.received < self._announced:
-            self._problem = f"got {self.received} bytes, {self._announced} were announced"
+        if self._length is not None and self._received < self._length:
+            self._problem = f"got {self._received} bytes, {self._length} were announced"
+
+    def to_the_end(self) -> Iterator[bytes]:
+        """The chunks, for somebody who has no use for half of them.
+
+        Raises:
+            TooLargeError: more came than `limit`.
+            BodyCutOffError: it was cut off.
+        """
+        yield from self
+        self.check()
 
     def check(self) -> None:
         """Say whether all of it came.
@@ -90,6 +96,15 @@ class Body:
         if self._problem:
             raise BodyCutOffError(f"body: {self._problem}")
 
+    def _wanted(self) -> int:
+        return READ if self._length is None else min(READ, self._length - self._received)
+
+    def _check_rate(self, total: float, received: int, seconds: float) -> None:
+        if total > self._settings.body_deadline:
+            self._problem = f"took longer than {self._settings.body_deadline} seconds"
+        elif received < self._settings.body_minimum_rate * seconds:
+            self._problem = f"came slower than {self._settings.body_minimum_rate} bytes a second"
+
 
 def whole_body(settings: HttpSettings, *, limit: int) -> bytes:
     """All of a short body.
@@ -98,7 +113,4 @@ def whole_body(settings: HttpSettings, *, limit: int) -> bytes:
         TooLargeError: more than `limit` bytes.
         BodyCutOffError: less than was announced.
     """
-    body = Body(settings, limit=limit)
-    content = b"".join(body)
-    body.check()
-    return content
+    return b"".join(Body(settings, limit=limit, length=announced()).to_the_end())

@@ -33,6 +33,10 @@ _PRAGMAS: Final = (
     "PRAGMA cache_size = -16000",
 )
 
+_READ: Final = ("BEGIN",)
+_DURABLE: Final = ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE")
+_VOLATILE: Final = ("PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE")
+
 
 class Catalogue:
     """Transactions on the catalogue at `url`; for many threads."""
@@ -52,7 +56,8 @@ class Catalogue:
             event.listen(self._engine, "connect", _prepare)
             event.listen(self._engine, "begin", _begin)
         self._writing = threading.Lock() if self._sqlite else nullcontext()
-        self._write_options: Engine = self._engine.execution_options(pratique_write=True)
+        self._writing_engine: Engine = self._engine.execution_options(pratique_begin=_DURABLE)
+        self._volatile_engine: Engine = self._engine.execution_options(pratique_begin=_VOLATILE)
 
     def create(self) -> None:
         """Make the tables where there are none, and check that they are of this version.
@@ -79,13 +84,17 @@ class Catalogue:
             yield conn
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that is committed, durably, when the block ends, and undone when it raises.
+
+        One that need not be durable survives a crash of this process, but perhaps not of the machine: for what
+        nobody was promised, like how far an upload has come.
 
         Raises:
             StorageFullError, CatalogueError: the database failed; nothing was changed.
         """
-        with _translated(), self._writing, self._write_options.begin() as conn:
+        engine = self._writing_engine if durable else self._volatile_engine
+        with _translated(), self._writing, engine.begin() as conn:
             yield conn
 
     def close(self) -> None:
@@ -121,8 +130,8 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(conn: Connection) -> None:
-    write = conn.get_execution_options().get("pratique_write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    for statement in conn.get_execution_options().get("pratique_begin", _READ):
+        conn.exec_driver_sql(statement)
 
 
 @contextmanager

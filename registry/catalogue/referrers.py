@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, or_, select
 
 from ocispec.digest import Digest
 from registry.access import REGISTRY
@@ -34,25 +34,26 @@ def count_referrers(conn: Connection, repository: str, subject: Digest) -> int:
 def list_referrers(
     conn: Connection, repository: str, subject: Digest, *, artifact_type: str, after: Digest | None, limit: int
 ) -> tuple[Referrer, ...]:
-    """At most `limit` referrers of `subject`; the registry's own come on the first page, before all others.
+    """At most `limit` referrers of `subject` after `after`; the registry's own come before all others.
 
     A host reads a bounded number of them (trust.md), so nobody can push the clearance out of its sight.
     """
     own = manifests.c.pushed_by == REGISTRY.name
+    about = (manifests.c.repository == repository, manifests.c.subject == subject)
     query = select(
         manifests.c.digest,
         manifests.c.media_type,
         manifests.c.size,
         manifests.c.artifact_type,
         manifests.c.annotations,
-    ).where(manifests.c.repository == repository, manifests.c.subject == subject)
+    ).where(*about)
     if artifact_type:
         query = query.where(manifests.c.artifact_type == artifact_type)
-    rows = list(conn.execute(query.where(own).order_by(manifests.c.digest))) if after is None else []
-    query = query.where(~own).order_by(manifests.c.digest).limit(max(limit - len(rows), 0))
     if after is not None:
-        query = query.where(manifests.c.digest > after)
-    rows += list(conn.execute(query))
+        among_own = conn.scalar(select(manifests.c.digest).where(*about, own, manifests.c.digest == after)) is not None
+        beyond = manifests.c.digest > after
+        query = query.where(or_(~own, beyond) if among_own else and_(~own, beyond))
+    rows = conn.execute(query.order_by(own.desc(), manifests.c.digest).limit(limit))
     return tuple(
         Referrer(
             digest=row.digest,

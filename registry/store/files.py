@@ -27,6 +27,7 @@ from registry.errors import (
     BlobUnknownError,
     StorageError,
     StorageFullError,
+    UploadBusyError,
     UploadUnknownError,
 )
 from registry.store import keys
@@ -273,7 +274,7 @@ class FilesStore:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise StorageError(f"{what}: another request is writing it") from None
+                    raise UploadBusyError(f"{what}: another request is sending to it") from None
                 held = os.fstat(file.fileno()).st_size
                 if held < upload.size:
                     raise UploadUnknownError(f"{what}: holds {held} bytes, {upload.size} were acknowledged")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocispec.digest import Digest
-from registry.errors import StorageError, UploadUnknownError
+from registry.errors import StorageError, UploadBusyError, UploadUnknownError
 from registry.store import keys
 from registry.store.files import FilesStore
 from registry.store.interface import BlobStore
@@ -64,7 +64,7 @@ def test_two_requests_never_write_one_session_at_a_time(store: FilesStore, tmp_p
     other = FilesStore(tmp_path / "store")
 
     def chunks() -> list[bytes]:
-        with pytest.raises(StorageError, match="another request is writing it"):
+        with pytest.raises(UploadBusyError, match="another request is sending to it"):
             other.append(upload, [b"interleaved"])
         return [b"mine"]
 

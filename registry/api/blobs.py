@@ -1,0 +1,101 @@
+"""Blobs: distribution specification 1.1, "Pulling blobs" (end-2) and "Deleting Blobs" (end-10)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from flask import Blueprint, Response, request
+
+from ocispec.digest import Digest
+from registry.access import Right
+from registry.api.base import digest_of, repository_name, require_right, require_sight
+from registry.audit import Event
+from registry.catalogue.blobs import manifest_using, remove_blob
+from registry.context import caller, context, source
+from registry.errors import BlobUnknownError, InUseError, RangeInvalidError
+from registry.visibility import check_blob
+
+blueprint = Blueprint("blobs", __name__)
+
+CHUNK: Final = 512 * 1024
+"""Bytes that are sent at a time."""
+
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+@blueprint.get("/v2/<path:name>/blobs/<digest>")
+def get_blob(name: str, digest: str) -> Response:
+    """Send a blob, or the part of it that the Range header asks for; HEAD sends the headers alone."""
+    repository, wanted = repository_name(name), digest_of(digest)
+    principal = caller()
+    with context().catalogue.read() as conn:
+        size = check_blob(conn, principal, repository, wanted)
+    start, length, status = _asked_range(size)
+    headers = {
+        "Content-Length": str(length),
+        "Docker-Content-Digest": str(wanted),
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{wanted}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
+    body: Iterator[bytes] | bytes = b""
+    if request.method != "HEAD":
+        stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
+        context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
+        body = _sent(stream)
+    return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+
+
+@blueprint.delete("/v2/<path:name>/blobs/<digest>")
+def delete_blob(name: str, digest: str) -> Response:
+    """Take a blob out of a repository, unless a manifest there needs it."""
+    repository, wanted = repository_name(name), digest_of(digest)
+    require_sight(repository)
+    require_right(Right.DELETE, repository)
+    principal = caller()
+    with context().catalogue.write() as conn:
+        user = manifest_using(conn, repository, wanted)
+        if user is not None:
+            raise InUseError(f"blob {wanted}: manifest {user} of {repository} needs it")
+        if not remove_blob(conn, repository, wanted):
+            raise BlobUnknownError(f"blob {wanted}: not known in {repository}")
+        context().audit.append(
+            conn,
+            Event.DELETE,
+            principal=principal.name,
+            source=source(),
+            subject=f"{repository}@{wanted}",
+            before="blob",
+        )
+    return Response(status=202)
+
+
+def _asked_range(size: int) -> tuple[int, int, int]:
+    """Start, length and status for the Range header (RFC 9110 section 14.2); one range, or all of it."""
+    text = request.headers.get("Range")
+    match = _RANGE.fullmatch(text) if text else None
+    if match is None or match[0] == "bytes=-":
+        return 0, size, 200
+    first, last = match[1], match[2]
+    if first and last and int(last) < int(first):
+        return 0, size, 200  # not a valid range, which is to be ignored
+    start = int(first) if first else max(size - int(last), 0)
+    end = min(int(last), size - 1) if first and last else size - 1
+    if start >= size or end < start:
+        raise RangeInvalidError(f"range {text!r}: the blob has {size} bytes", size=size)
+    return start, end - start + 1, 206
+
+
+def _sent(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def location(repository: str, digest: Digest) -> str:
+    """Where a blob is, as a Location header says it."""
+    return f"/v2/{repository}/blobs/{digest}"

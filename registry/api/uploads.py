@@ -1,0 +1,268 @@
+"""Pushing blobs: distribution specification 1.1, "Pushing blobs" (end-4 to end-6, end-11, end-13, end-14).
+
+The digest-so-far is kept beside the session, so docker's POST, one PATCH and PUT hash and write a layer once.
+A session belongs to the account and repository that began it; to everybody else it does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from flask import Blueprint, Response, request
+
+from ocispec.digest import Digest
+from ocispec.errors import SpecError
+from ocispec.reference import check_repository
+from registry.access import Right
+from registry.api.base import digest_of, repository_name, require_right
+from registry.api.blobs import location
+from registry.api.body import Body, announced
+from registry.catalogue.blobs import add_blob, blob_size, repositories_with
+from registry.catalogue.uploads import (
+    add_upload,
+    find_upload,
+    forget_upload,
+    hold_upload,
+    release_upload,
+    renew_upload,
+)
+from registry.context import caller, context
+from registry.errors import (
+    BlobMismatchError,
+    DigestInvalidError,
+    SizeInvalidError,
+    UploadOrderError,
+    UploadUnknownError,
+)
+from registry.states import Sight, may_read
+from registry.store.interface import Upload
+
+blueprint = Blueprint("uploads", __name__)
+
+_CONTENT_RANGE: Final = re.compile(r"(?:bytes )?(\d{1,18})-(\d{1,18})(?:/(?:\*|\d{1,18}))?", re.ASCII)
+
+
+@blueprint.post("/v2/<path:name>/blobs/uploads/", strict_slashes=False)
+def begin_upload(name: str) -> Response:
+    """Mount a blob, take a whole one, or begin a session."""
+    repository = repository_name(name)
+    require_right(Right.CREATE, repository)
+    mounted = request.args.get("mount")
+    if mounted is not None and _mount(repository, digest_of(mounted)):
+        return _created(repository, digest_of(mounted))
+    digest = request.args.get("digest")
+    if digest is not None:
+        return _put_whole(repository, digest_of(digest))
+    upload = context().store.begin()
+    with context().catalogue.write(durable=False) as conn:
+        add_upload(conn, upload, repository=repository, account=caller().name, now=context().clock())
+    return _accepted(repository, upload, status=202)
+
+
+@blueprint.get("/v2/<path:name>/blobs/uploads/<upload_id>")
+def upload_status(name: str, upload_id: str) -> Response:
+    """How far a session has come."""
+    repository = repository_name(name)
+    require_right(Right.CREATE, repository)
+    with context().catalogue.read() as conn:
+        upload = find_upload(conn, upload_id, repository=repository, account=caller().name)
+    return _accepted(repository, upload, status=204)
+
+
+@blueprint.patch("/v2/<path:name>/blobs/uploads/<upload_id>")
+def append_upload(name: str, upload_id: str) -> Response:
+    """Take a chunk, or a stream of no announced length."""
+    repository = repository_name(name)
+    require_right(Right.CREATE, repository)
+    with _held(repository, upload_id) as session:
+        session.take_body()
+    session.check()
+    return _accepted(repository, session.upload, status=202)
+
+
+@blueprint.put("/v2/<path:name>/blobs/uploads/<upload_id>")
+def finish_upload(name: str, upload_id: str) -> Response:
+    """Take a last chunk, if there is one, and make the session's bytes a blob."""
+    repository = repository_name(name)
+    require_right(Right.CREATE, repository)
+    text = request.args.get("digest")
+    if text is None:
+        raise DigestInvalidError(f"upload {upload_id[:80]}: digest is missing from the query")
+    digest = digest_of(text)
+    with _held(repository, upload_id) as session:
+        session.take_body()
+        session.check()
+        size = session.commit(digest)
+    context().judge.notify_upload_ended(upload_id, digest, size)
+    return _created(repository, digest)
+
+
+@blueprint.delete("/v2/<path:name>/blobs/uploads/<upload_id>")
+def cancel_upload(name: str, upload_id: str) -> Response:
+    """Drop a session."""
+    repository = repository_name(name)
+    require_right(Right.CREATE, repository)
+    with _held(repository, upload_id) as session:
+        session.cancel()
+    context().judge.notify_upload_ended(upload_id, None)
+    return Response(status=204)
+
+
+class _Session:
+    """A session while this request holds it: nobody else writes to it."""
+
+    def __init__(self, repository: str, upload: Upload, holder: str) -> None:
+        self._repository = repository
+        self._holder = holder
+        self._body: Body | None = None
+        self.upload = upload
+        self.over = False
+
+    def take_body(self) -> None:
+        """Append the request's body; what came of one that is cut off is kept.
+
+        Raises:
+            UploadOrderError: it does not continue where the session stands.
+        """
+        length = _announced_length(self.upload)
+        if length == 0:
+            return
+        if self.upload.size == 0:
+            context().judge.notify_layer_upload(self.upload.id)
+        limits = context().settings.limits
+        self._body = Body(
+            context().settings.http,
+            limit=limits.blob_bytes - self.upload.size,
+            length=length,
+            on_pause=self._renew,
+        )
+        with context().bodies.one(caller().name):
+            self.upload = context().store.append(self.upload, self._body)
+
+    def check(self) -> None:
+        """Say whether all of the body came.
+
+        Raises:
+            BodyCutOffError: it did not.
+        """
+        if self._body is not None:
+            self._body.check()
+
+    def commit(self, digest: Digest) -> int:
+        """Make it a blob of the repository, and return its size."""
+        try:
+            size = context().store.commit(self.upload, digest)
+        except (BlobMismatchError, UploadUnknownError):
+            self._forget()
+            raise
+        with context().catalogue.write() as conn:
+            add_blob(conn, self._repository, digest, size, by=caller().name, now=context().clock())
+            forget_upload(conn, self.upload.id)
+        self.over = True
+        return size
+
+    def cancel(self) -> None:
+        """Drop it."""
+        context().store.cancel(self.upload.id)
+        self._forget()
+
+    def release(self) -> None:
+        """Let go of it, and record how far it has come."""
+        with context().catalogue.write(durable=False) as conn:
+            release_upload(conn, self.upload, self._holder, now=context().clock())
+
+    def _renew(self) -> None:
+        with context().catalogue.write(durable=False) as conn:
+            renew_upload(conn, self.upload.id, self._holder, now=context().clock())
+
+    def _forget(self) -> None:
+        self.over = True
+        with context().catalogue.write(durable=False) as conn:
+            forget_upload(conn, self.upload.id)
+
+
+@contextmanager
+def _held(repository: str, upload_id: str) -> Iterator[_Session]:
+    with context().catalogue.write(durable=False) as conn:
+        upload, holder = hold_upload(
+            conn, upload_id, repository=repository, account=caller().name, now=context().clock()
+        )
+    session = _Session(repository, upload, holder)
+    try:
+        yield session
+    finally:
+        if not session.over:
+            session.release()
+
+
+def _put_whole(repository: str, digest: Digest) -> Response:
+    """The monolithic form: the whole blob in the POST."""
+    settings = context().settings
+    body = Body(settings.http, limit=settings.limits.blob_bytes, length=announced())
+    with context().bodies.one(caller().name):
+        size = context().store.put(digest, body.to_the_end())
+    with context().catalogue.write() as conn:
+        add_blob(conn, repository, digest, size, by=caller().name, now=context().clock())
+    return _created(repository, digest)
+
+
+def _mount(repository: str, digest: Digest) -> bool:
+    """Take a blob from a repository that the caller may read; False in every other case, whatever the cause (R4)."""
+    principal = caller()
+    named = request.args.get("from")
+    with context().catalogue.read() as conn:
+        if named is None:
+            sources = repositories_with(conn, digest)
+        else:
+            try:
+                sources = (check_repository(named),)
+            except SpecError:
+                return False
+        readable = [
+            name for name in sources if may_read(principal.role, None, in_scope=principal.in_scope(name)) is Sight.READ
+        ]
+        sizes = (blob_size(conn, name, digest) for name in readable)
+        size = next((size for size in sizes if size is not None), None)
+    if size is None:
+        return False
+    with context().catalogue.write() as conn:
+        add_blob(conn, repository, digest, size, by=principal.name, now=context().clock())
+    return True
+
+
+def _announced_length(upload: Upload) -> int | None:
+    """The length of the chunk that this request brings, None where it names none.
+
+    Raises:
+        UploadOrderError: its Content-Range does not continue where the session stands.
+        SizeInvalidError: its two lengths differ.
+    """
+    text = request.headers.get("Content-Range")
+    if text is None:
+        return announced()
+    match = _CONTENT_RANGE.fullmatch(text)
+    if match is None or int(match[1]) != upload.size or int(match[2]) < int(match[1]):
+        raise UploadOrderError(
+            f"upload {upload.id}: chunk is {text[:60]!r}, expected one that starts at {upload.size}", size=upload.size
+        )
+    length = int(match[2]) - int(match[1]) + 1
+    if announced() not in {None, length}:
+        raise SizeInvalidError(f"upload {upload.id}: chunk of {length} bytes, sent with a length of {announced()}")
+    return length
+
+
+def _created(repository: str, digest: Digest) -> Response:
+    headers = {"Location": location(repository, digest), "Docker-Content-Digest": str(digest)}
+    return Response(status=201, headers=headers)
+
+
+def _accepted(repository: str, upload: Upload, *, status: int) -> Response:
+    headers = {
+        "Location": f"/v2/{repository}/blobs/uploads/{upload.id}",
+        "Range": f"0-{max(upload.size - 1, 0)}",
+        "Docker-Upload-UUID": upload.id,
+    }
+    return Response(status=status, headers=headers)

@@ -1,0 +1,122 @@
+"""The web application: what the processes of `serve.py` run, and tests call without them.
+
+`create_app` is given its parts, so that a test can put any of them in; `open_app` makes them from the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from flask import Flask, Response, current_app, request
+from sqlalchemy import Connection
+
+from registry.api import base, blobs, catalog, errors, health, manifests, referrers, tags, uploads
+from registry.api.base import API_VERSION, is_open, require_principal
+from registry.audit import Audit, ReadLog
+from registry.authenticate import Authenticator, BasicAuthenticator
+from registry.catalogue.database import Catalogue
+from registry.context import Context, install
+from registry.errors import TooLargeError
+from registry.judge.queue import JudgeQueue
+from registry.limits import Bodies
+from registry.readiness import Readiness
+from registry.settings import Settings
+from registry.store.interface import BlobStore
+from registry.store.open import open_store
+
+MAX_PATH: Final = 4096
+"""Characters of a request's path and query together."""
+
+BLUEPRINTS: Final = (
+    base.blueprint,
+    blobs.blueprint,
+    uploads.blueprint,
+    manifests.blueprint,
+    tags.blueprint,
+    referrers.blueprint,
+    catalog.blueprint,
+    health.blueprint,
+)
+"""All endpoints; those without a need for credentials are in `health`."""
+
+
+def utc_now() -> datetime:
+    """The time, in UTC and whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    store: BlobStore,
+    catalogue: Catalogue,
+    authenticator: Authenticator,
+    judge: JudgeQueue,
+    clock: Callable[[], datetime] = utc_now,
+) -> Flask:
+    """The application over these parts; nothing is opened or started."""
+    audit = Audit(clock)
+    app = Flask("registry", static_folder=None)
+    app.url_map.merge_slashes = False
+    install(
+        app.extensions,
+        Context(
+            settings=settings,
+            store=store,
+            catalogue=catalogue,
+            authenticator=authenticator,
+            audit=audit,
+            reads=ReadLog(audit, clock, _writer(catalogue)),
+            judge=judge,
+            bodies=Bodies(settings.http.bodies_per_account),
+            readiness=Readiness(store, catalogue),
+            clock=clock,
+        ),
+    )
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    errors.register(app)
+    app.before_request(_check_request)
+    app.after_request(_finish)
+    return app
+
+
+def open_app(settings: Settings) -> Flask:
+    """The application over the store and catalogue that the settings name.
+
+    Raises:
+        CatalogueError, StorageError: one of them cannot be used.
+    """
+    catalogue = Catalogue(settings.catalogue_url, connections=settings.http.threads + 4)
+    return create_app(
+        settings,
+        store=open_store(settings),
+        catalogue=catalogue,
+        authenticator=BasicAuthenticator(catalogue, settings.name, utc_now),
+        judge=JudgeQueue(catalogue, settings.judge_socket, utc_now),
+    )
+
+
+def _check_request() -> None:
+    """Before any handler: nothing endless, and nobody unknown."""
+    if len(request.path) + len(request.query_string) > MAX_PATH:
+        raise TooLargeError(f"request line: expected at most {MAX_PATH} characters")
+    if not is_open(current_app.view_functions.get(request.endpoint or "")):
+        require_principal()
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.path.startswith("/v2/"):
+        response.headers.update(API_VERSION)
+    return response
+
+
+def _writer(catalogue: Catalogue) -> Callable[[Callable[[Connection], None]], None]:
+    def write(change: Callable[[Connection], None]) -> None:
+        with catalogue.write() as conn:
+            change(conn)
+
+    return write

@@ -1,0 +1,169 @@
+"""Storing a manifest: what must hold of it in its repository, and what changes with it, in one transaction.
+
+The API and the registry's own signer push through here, so there is one set of rules. A push never fails for
+policy: a new image is quarantined, and what the judge makes of it comes later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection
+
+from ocispec.descriptor import FOREIGN_TYPES, Descriptor
+from ocispec.digest import Digest
+from ocispec.manifest import Index, Manifest
+from registry.access import Principal, Right, Role, is_protected_tag, tag_subject
+from registry.audit import Audit, Event
+from registry.catalogue.blobs import blob_size, ensure_repository
+from registry.catalogue.manifests import add_manifest, artifact_type, kind_of, manifest_size
+from registry.catalogue.referrers import count_referrers
+from registry.catalogue.tags import find_tag, push_tag
+from registry.errors import DeniedError, ManifestBlobUnknownError, ManifestInvalidError
+
+PROTECTED_TYPES: Final[frozenset[str]] = frozenset()
+"""Artifact types that only the registry's signer may push."""
+
+
+MAX_ANNOTATIONS: Final = 64 * 1024
+"""Characters of annotations of a manifest with a subject: the referrers API repeats them in its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """One manifest on its way into a repository, with the tag it is pushed to, if any."""
+
+    repository: str
+    parsed: Manifest | Index
+    tag: str | None
+    principal: Principal
+    source: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What came of it: `kind` as in the catalogue, and whether it was new in its repository."""
+
+    kind: str
+    new: bool
+
+
+def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int) -> Pushed:
+    """Store a manifest in the caller's writing transaction; a subject may have so many `referrers`.
+
+    Raises:
+        DeniedError: the principal may not create, update, or use that tag or type.
+        ManifestInvalidError: a descriptor does not fit what it points to, or there are too many referrers.
+        ManifestBlobUnknownError: a blob or child is not in the repository.
+    """
+    _check_protected(push)
+    _check_rights(conn, push)
+    _check_annotations(push.parsed)
+    kinds = _check_reached(conn, push)
+    parsed, repository = push.parsed, push.repository
+    ensure_repository(conn, repository, by=push.principal.name, now=push.now)
+    kind = kind_of(parsed, kinds)
+    new = add_manifest(
+        conn,
+        repository,
+        parsed,
+        kind=kind,
+        state_of=_state_of(push),
+        by=push.principal.name,
+        now=push.now,
+    )
+    if new:
+        if parsed.subject is not None and count_referrers(conn, repository, parsed.subject.digest) > referrers:
+            raise ManifestInvalidError(f"manifest {parsed.subject.digest}: expected at most {referrers} referrers")
+        _record(conn, audit, push, Event.PUSH, f"{repository}@{parsed.digest}", "", kind)
+    if push.tag is not None:
+        before = push_tag(conn, repository, push.tag, parsed.digest, by=push.principal.name, now=push.now)
+        if before != parsed.digest:
+            subject = f"{repository}:{push.tag}"
+            _record(conn, audit, push, Event.TAG, subject, str(before or ""), str(parsed.digest))
+    return Pushed(kind=kind, new=new)
+
+
+def _check_protected(push: Push) -> None:
+    """Signatures and attestations that clients believe come from the signer alone (trust.md, Clearance)."""
+    if push.principal.role is Role.REGISTRY:
+        return
+    if push.tag is not None and is_protected_tag(push.tag):
+        raise DeniedError(f"tag {push.tag}: only this registry's signer writes tags sha256-<hex>.<suffix>")
+    kind = artifact_type(push.parsed)
+    if kind in PROTECTED_TYPES:
+        raise DeniedError(f"manifest {push.parsed.digest}: only this registry's signer pushes artifacts of type {kind}")
+
+
+def _check_annotations(parsed: Manifest | Index) -> None:
+    size = sum(len(name) + len(value) for name, value in parsed.annotations)
+    if parsed.subject is not None and size > MAX_ANNOTATIONS:
+        raise ManifestInvalidError(
+            f"manifest {parsed.digest}: got {size} characters of annotations, a referrer has at most {MAX_ANNOTATIONS}"
+        )
+
+
+def _check_rights(conn: Connection, push: Push) -> None:
+    """To create, to update and to delete are separate rights on every tag; `latest` is a tag like any other (R5)."""
+    wanted = Right.CREATE
+    if push.tag is not None:
+        there = find_tag(conn, push.repository, push.tag)
+        if there is not None and there.pushed != push.parsed.digest:
+            wanted = Right.UPDATE
+    if not push.principal.may(wanted, push.repository):
+        raise DeniedError(f"{push.principal.name} ({push.principal.role}) may not {wanted} in {push.repository}")
+
+
+def _check_reached(conn: Connection, push: Push) -> set[str]:
+    """Check that all that the manifest reaches is in its repository, as described; returns its children's kinds."""
+    parsed = push.parsed
+    if isinstance(parsed, Manifest):
+        _check_blob(conn, push, parsed.config, "config")
+        for position, layer in enumerate(parsed.layers):
+            if layer.media_type not in FOREIGN_TYPES:
+                _check_blob(conn, push, layer, f"layers[{position}]")
+        return set()
+    kinds: set[str] = set()
+    for position, child in enumerate(parsed.manifests):
+        found = manifest_size(conn, push.repository, child.digest)
+        what = f"manifest {parsed.digest}: manifests[{position}] {child.digest}"
+        if found is None:
+            raise ManifestBlobUnknownError(f"{what}: not in {push.repository}", detail=str(child.digest))
+        size, media_type, kind = found
+        if (child.size, child.media_type) != (size, media_type):
+            raise ManifestInvalidError(
+                f"{what}: described as {child.media_type} of {child.size} bytes, is {media_type} of {size}"
+            )
+        kinds.add(kind)
+    return kinds
+
+
+def _check_blob(conn: Connection, push: Push, descriptor: Descriptor, place: str) -> None:
+    size = blob_size(conn, push.repository, descriptor.digest)
+    what = f"manifest {push.parsed.digest}: {place} {descriptor.digest}"
+    if size is None:
+        raise ManifestBlobUnknownError(f"{what}: not in {push.repository}", detail=str(descriptor.digest))
+    if size != descriptor.size:
+        raise ManifestInvalidError(f"{what}: described as {descriptor.size} bytes, is {size}")
+
+
+def _state_of(push: Push) -> Digest | None:
+    """Whose state an artifact takes: its subject's, or that of the image that its tag names."""
+    if push.parsed.subject is not None:
+        return push.parsed.subject.digest
+    return tag_subject(push.tag) if push.tag is not None else None
+
+
+def _record(conn: Connection, audit: Audit, push: Push, event: Event, subject: str, before: str, after: str) -> None:
+    audit.append(
+        conn,
+        event,
+        principal=push.principal.name,
+        source=push.source,
+        subject=subject,
+        before=before,
+        after=after,
+    )
