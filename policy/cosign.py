@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ocispec import fields
@@ -139,7 +139,7 @@ def envelope_referrer(subject: Descriptor, envelope: bytes, predicate: str) -> A
 def bundle_referrer(subject: Descriptor, envelope: bytes, predicate: str) -> Artifact:
     """A referrer of `subject` that holds one envelope as a sigstore bundle (BUNDLE_SPEC.md).
 
-    The key is named by its id: nothing of it is embedded, as whoever verifies has it.
+    The key is named by its id in the hint: nothing of it is embedded, as whoever verifies has it.
 
     Raises:
         TrustError: `malformed`: not an envelope, or not exactly one signature, which is all that a bundle holds.
@@ -147,11 +147,17 @@ def bundle_referrer(subject: Descriptor, envelope: bytes, predicate: str) -> Art
     parsed = dsse.parse(envelope, what="envelope")
     if len(parsed.signatures) != 1:
         raise TrustError("malformed", "envelope", f"{len(parsed.signatures)} signatures, a sigstore bundle holds one")
+    signature = parsed.signatures[0]
     bundle = canonical.encode(
         {
-            "dsseEnvelope": parse_object(envelope, what="envelope"),
+            # Without the key id: sigstore-go compares it with an SSH fingerprint of the key, and skips ours.
+            "dsseEnvelope": {
+                "payload": base64.b64encode(parsed.payload).decode(),
+                "payloadType": parsed.payload_type,
+                "signatures": [{"sig": base64.b64encode(signature.signature).decode()}],
+            },
             "mediaType": BUNDLE,
-            "verificationMaterial": {"publicKey": {"hint": parsed.signatures[0].key_id}},
+            "verificationMaterial": {"publicKey": {"hint": signature.key_id}},
         }
     )
     annotations = {BUNDLE_CONTENT: "dsse-envelope", BUNDLE_PREDICATE: predicate}
@@ -171,9 +177,13 @@ def envelope_in(media_type: str, blob: bytes) -> bytes:
         raise TrustError("malformed", what, f"media type {media_type[:80]!r} holds no envelope")
     try:
         bundle = parse_object(blob, what=what, max_bytes=dsse.MAX_ENVELOPE)
-        return canonical.encode(fields.child(bundle, "dsseEnvelope", what=what) or {})
+        material = fields.child(bundle, "verificationMaterial", what=what) or {}
+        hint = fields.text(fields.child(material, "publicKey", what=what) or {}, "hint", what=what)
+        envelope = canonical.encode(fields.child(bundle, "dsseEnvelope", what=what) or {})
     except (SpecError, PolicyError) as error:
         raise TrustError("malformed", what, str(error).removeprefix(f"{what}: ")) from None
+    parsed = dsse.parse(envelope, what=what)
+    return dsse.assemble(parsed.payload, [replace(signature, key_id=hint) for signature in parsed.signatures])
 
 
 _Layer = tuple[str, bytes, dict[str, str]]
