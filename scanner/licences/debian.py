@@ -49,7 +49,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "unicode": "Unicode-DFS-2016",
     "zope": "ZPL-2.1",
 }
-_FAMILY: Final = re.compile(r"(a?gpl|lgpl|gfdl(?:-niv)?)(?:-v?([0-9](?:\.[0-9])?))?(?:\.0)?(\+)?", re.ASCII)
+_FAMILY: Final = re.compile(r"(a?gpl|lgpl|gfdl(?:-niv)?)(?:-?v?([0-9](?:\.[0-9])?))?(?:\.0)?(\+)?", re.ASCII)
 _VERSIONED: Final = re.compile(r"(.+?)-([0-9]+)(\+)?", re.ASCII)
 _SPLIT_AND: Final = re.compile(r"\s+and\s+", re.IGNORECASE)
 _SPLIT_OR: Final = re.compile(r"\s+or\s+", re.IGNORECASE)

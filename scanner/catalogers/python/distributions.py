@@ -1,0 +1,156 @@
+"""Installed distributions: the core metadata, and RECORD (PyPA specifications, "Recording installed projects")."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from scanner.model import Unknown
+from scanner.records import RecordKind
+from scanner.view import ImageView, Placed
+
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?", re.ASCII)
+_VERSION: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
+_DIGEST: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """An installed distribution. `root` is the folder that its files are named from, in the merged tree.
+
+    `origin` is the first layer of an unbroken run in which this version's metadata stand at this path; `before` is true
+    if a lower layer had another version of it in the same folder.
+    """
+
+    name: str
+    version: str
+    licences: str
+    root: bytes
+    record: Placed
+    origin: int
+    before: bool
+
+    @property
+    def normal_name(self) -> str:
+        """The name as PyPI compares it (PEP 503)."""
+        return normal_name(self.name)
+
+
+def normal_name(name: str) -> str:
+    """A distribution's name as PyPI compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def distributions(view: ImageView) -> tuple[list[Distribution], list[Unknown]]:
+    """The distributions of the merged tree, and what of them cannot be read."""
+    found: list[Distribution] = []
+    unknowns: list[Unknown] = []
+    versions = _all_versions(view)
+    for placed in view.records(RecordKind.PYTHON_METADATA):
+        name, version, licences = _lines(placed.record.text)
+        if not placed.record.text:
+            continue  # told by ImageView.unread
+        if _NAME.fullmatch(name) is None or _VERSION.fullmatch(version) is None:
+            detail = f"name {name!r:.80} and version {version!r:.80} cannot be a distribution's"
+            unknowns.append(
+                Unknown(code="unreadable-record", subject=placed.location, detail=detail, layer=placed.layer)
+            )
+            continue
+        root = _root(placed.path)
+        others = versions.get((root, normal_name(name)), set())
+        found.append(
+            Distribution(
+                name=name,
+                version=version,
+                licences=licences,
+                root=root,
+                record=placed,
+                origin=_origin(view, placed, name, version),
+                before=any(layer < placed.layer and other != version for layer, other in others),
+            )
+        )
+    return found, unknowns
+
+
+def _lines(text: str) -> tuple[str, str, str]:
+    name, version, licences = [*text.split("\n"), "", "", ""][:3]
+    return name, version, licences
+
+
+def _root(path: bytes) -> bytes:
+    folder = posixpath.dirname(path)
+    # "x.egg-info" may be a file, and lies in the folder; PKG-INFO lies in "x.egg-info" or in "x.egg/EGG-INFO".
+    return folder if path.endswith(b".egg-info") else posixpath.dirname(folder)
+
+
+def _all_versions(view: ImageView) -> Mapping[tuple[bytes, str], set[tuple[int, str]]]:
+    """Each layer's versions of each distribution, by folder and name."""
+    found: dict[tuple[bytes, str], set[tuple[int, str]]] = {}
+    for layer, facts in enumerate(view.layers):
+        for record in facts.records:
+            if record.kind is RecordKind.PYTHON_METADATA:
+                name, version, _ = _lines(record.text)
+                key = (_root(view.canonical(record.path)), normal_name(name))
+                found.setdefault(key, set()).add((layer, version))
+    return found
+
+
+def _origin(view: ImageView, placed: Placed, name: str, version: str) -> int:
+    origin = placed.layer
+    for layer, record in reversed([item for item in view.history(placed.path) if item[0] <= placed.layer]):
+        if _lines(record.text)[:2] != (name, version):
+            break
+        origin = layer
+    return origin
+
+
+def recorded_files(view: ImageView, distribution: Distribution) -> dict[bytes, bytes]:
+    """The files of a distribution by path in the tree, with their SHA-256, b"" where RECORD names none."""
+    folder = posixpath.dirname(distribution.record.path)
+    for name, kind in ((b"RECORD", RecordKind.PYTHON_RECORD), (b"installed-files.txt", RecordKind.PYTHON_FILES)):
+        placed = view.record(folder + b"/" + name)
+        if placed is None or placed.record.kind is not kind:
+            continue
+        if kind is RecordKind.PYTHON_RECORD:
+            return {
+                view.canonical(path): digest for path, digest in record_lines(placed.record.text, distribution.root)
+            }
+        # pip's older list is relative to the egg-info folder itself.
+        lines = placed.record.text.encode("utf-8", "surrogateescape").split(b"\n")
+        return {view.canonical(_join(folder, line.strip())): b"" for line in lines if line.strip()}
+    return {}
+
+
+def record_lines(text: str, root: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The paths in a RECORD, with their SHA-256 or b""; lines that are no such record are left out."""
+    try:
+        for row in csv.reader(text.split("\n")):
+            if row and row[0]:
+                path = row[0].encode("utf-8", "surrogateescape")
+                yield _join(root, path), _digest(row[1] if len(row) > 1 else "")
+    except csv.Error:
+        return
+
+
+def _digest(text: str) -> bytes:
+    algorithm, _, encoded = text.partition("=")
+    if algorithm != "sha256":
+        return b""
+    try:
+        digest = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+    return digest if len(digest) == _DIGEST else b""
+
+
+def _join(root: bytes, path: bytes) -> bytes:
+    joined = posixpath.normpath(path if path.startswith(b"/") else root + b"/" + path)
+    while joined.startswith(b"../"):
+        joined = joined[3:]
+    return joined.lstrip(b"/")
