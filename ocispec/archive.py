@@ -27,9 +27,10 @@ from ocispec.limits import LIMITS
 from ocispec.localfile import open_regular, read_all
 from ocispec.manifest import MAX_LAYERS, MAX_MANIFEST, Index, Manifest, parse_image_manifest, parse_index
 from ocispec.platform import Platform
+from ocispec.stream import ChunkStream
 from ocispec.strictjson import parse
 from ocispec.tar import TarParser
-from ocispec.verify import CHUNK, Digester, Stream, VerifyingReader
+from ocispec.verify import CHUNK, Digester, VerifyingReader
 
 CONTAINERD_NAME: Final = "io.containerd.image.name"
 """Where containerd and `docker save` put the full name of an image in index.json."""
@@ -43,7 +44,7 @@ _LIST: Final = "manifest.json"
 _MAX_IMAGES: Final = 1024
 
 
-class Slice(Stream):
+class Slice(ChunkStream):
     """`size` bytes of `file` from `offset`; closing closes the file."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
@@ -52,10 +53,9 @@ class Slice(Stream):
         self._left = size
         file.seek(offset)
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes; all that is left if it is negative or None."""
-        wanted = self._left if size is None or size < 0 else min(size, self._left)
-        chunk = self._file.read(wanted) or b""
+    def chunk(self, size: int) -> bytes:
+        """See ChunkStream."""
+        chunk = self._file.read(min(size, self._left)) or b""
         self._left -= len(chunk)
         return chunk
 

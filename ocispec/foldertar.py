@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from ocispec.errors import LimitError, SourceError
+from ocispec.stream import ChunkStream
 from ocispec.tarfields import WHITEOUT
-from ocispec.verify import CHUNK, Stream
+from ocispec.verify import CHUNK
 
 _TYPES: Final = {
     stat.S_IFREG: b"0",
@@ -43,7 +44,7 @@ MAX_DEPTH: Final = 512
 """Folders within folders; each costs a descriptor while it is read, and a process has 1,024 by default."""
 
 
-class FolderTar(Stream):
+class FolderTar(ChunkStream):
     """The tar of `folder` as a stream, made while it is read."""
 
     def __init__(self, folder: Path) -> None:
@@ -51,15 +52,13 @@ class FolderTar(Stream):
         self._chunks = folder_chunks(folder)
         self._rest = memoryview(b"")
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes; all that is left if it is negative or None.
+    def chunk(self, size: int) -> bytes:
+        """See ChunkStream.
 
         Raises:
             SourceError: something in the folder cannot be read, cannot stand in a layer, or changed meanwhile.
         """
-        if size is None or size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
-        while size and not self._rest:
+        while not self._rest:
             if (following := next(self._chunks, None)) is None:
                 return b""
             self._rest = memoryview(following)
@@ -82,7 +81,7 @@ def folder_chunks(folder: Path) -> Generator[bytes, None, None]:
     """The tar of `folder` in pieces of at most CHUNK bytes.
 
     Raises:
-        SourceError, LimitError: as FolderTar.read.
+        SourceError, LimitError: as FolderTar.chunk.
     """
     open_folders: list[int] = []
     try:

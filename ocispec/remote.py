@@ -33,9 +33,10 @@ from ocispec.errors import (
 )
 from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_index, parse_manifest
 from ocispec.reference import check_repository, check_tag
+from ocispec.stream import ChunkStream
 from ocispec.strictjson import parse_object
 from ocispec.transport import Response, Transport
-from ocispec.verify import CHUNK, Stream, VerifyingReader
+from ocispec.verify import CHUNK, VerifyingReader
 
 MAX_REFERRERS: Final = 64
 """Referrers of one manifest that are read, of one artifact type (trust.md, "Clearance")."""
@@ -313,7 +314,7 @@ class Repository:
         return parse_as(document.raw, descriptor)
 
 
-class BlobStream(Stream):
+class BlobStream(ChunkStream):
     """A blob's bytes as the registry sends them; a broken connection is taken up again by Range.
 
     Nothing is proven here: a VerifyingReader stands behind it.
@@ -328,14 +329,12 @@ class BlobStream(Stream):
         self._breaks = 0
         self._response: Response | None = self._request()
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes; all that is left if it is negative or None.
+    def chunk(self, size: int) -> bytes:
+        """See ChunkStream.
 
         Raises:
             SourceError: the connection broke more than MAX_BREAKS times, or no new one was had.
         """
-        if size is None or size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
         while True:
             try:
                 if self._response is None:

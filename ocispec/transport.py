@@ -25,8 +25,10 @@ from urllib.parse import urljoin, urlsplit
 
 from ocispec.access import Access, Origin
 from ocispec.challenge import Authenticator
-from ocispec.errors import LimitError, SourceError, SpecError
-from ocispec.verify import CHUNK, Stream
+from ocispec.errors import SourceError, SpecError
+from ocispec.localfile import read_all
+from ocispec.stream import ChunkStream
+from ocispec.verify import CHUNK
 
 USER_AGENT: Final = "pratique"
 MAX_REDIRECTS: Final = 5
@@ -67,7 +69,7 @@ class _Wire:
     used: bool = False
 
 
-class Response(Stream):
+class Response(ChunkStream):
     """An answer: status, headers, and the body as a stream. Must be closed."""
 
     def __init__(
@@ -103,15 +105,13 @@ class Response(Stream):
         """What Content-Length says, or None."""
         return self._expected
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes of the body; all that is left if it is negative or None.
+    def chunk(self, size: int) -> bytes:
+        """See ChunkStream: bytes of the body.
 
         Raises:
             SourceError: the connection broke, the body is shorter than announced, or it comes too slowly.
         """
-        if size is None or size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
-        if self._ended or not size:
+        if self._ended:
             return b""
         try:
             chunk = self._raw.read1(min(size, CHUNK))
@@ -135,16 +135,10 @@ class Response(Stream):
 
         Raises:
             LimitError: more than `limit` bytes.
-            SourceError: as `read`.
+            SourceError: as `chunk`.
         """
         with self:
-            chunks, left = [], limit + 1
-            while left and (chunk := self.read(left)):
-                chunks.append(chunk)
-                left -= len(chunk)
-            if not left:
-                raise LimitError(f"{what}: more than {limit} bytes")
-            return b"".join(chunks)
+            return read_all(self, limit=limit, what=what)
 
     def close(self) -> None:
         """Give the connection back if the whole body was read, else drop it."""
