@@ -1,4 +1,5 @@
-"""Extended headers: pax records (POSIX.1-2017, pax, "pax Extended Header") and the attributes in them.
+"""Extended headers: pax records (POSIX.1-2017, pax, "pax Extended Header"), the attributes in them, and GNU's
+long names.
 
 Each keyword is used, known to have no effect on Linux, or refused. Vendors' keywords that nobody reads
 (`VENDOR.keyword`) have none; those of GNU, SCHILY and SUN that change how data is read are refused.
@@ -12,7 +13,8 @@ from typing import Final
 
 from ocispec import tarfields
 from ocispec.entry import Kind
-from ocispec.tarfields import FieldError
+from ocispec.limits import Limits
+from ocispec.tarfields import FieldError, FieldLimitError
 
 _XATTR = b"SCHILY.xattr."
 _USED = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"})
@@ -60,6 +62,75 @@ class Extended:
     gid: int | None = None
     mtime: tuple[int, int] | None = None
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_NOTHING = Extended()
+
+
+class ExtendedHeaders:
+    """The extended headers before a member: at most one `x`, or one `L` and one `K`; and global ones.
+
+    A mixture would be taken for different names by different readers (L2).
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = 0
+        self._kind = b""
+        self._data = bytearray()
+        self._extended: Extended | None = None
+        self._names: dict[bytes, bytes] = {}
+
+    @property
+    def pending(self) -> bool:
+        """One was read, and its member was not."""
+        return self._extended is not None or bool(self._names)
+
+    def begin(self, kind: bytes, size: int) -> None:
+        """A header of type `kind` begins, whose data will come by `chunk`.
+
+        Raises:
+            FieldError: it cannot stand here.
+            FieldLimitError: it is too large.
+        """
+        if (self._extended is not None) or (self._names and (kind in b"xg" or kind in self._names)):
+            raise FieldError(f"a second extended header ({kind.decode()}) for one member")
+        self._total += size
+        if size > self._limits.meta or self._total > self._limits.meta_total:
+            raise FieldLimitError(
+                f"extended header of {size} bytes, {self._total} with those before it, "
+                f"expected at most {self._limits.meta} and {self._limits.meta_total}"
+            )
+        self._kind = kind
+
+    def chunk(self, chunk: memoryview | bytes) -> None:
+        """Take data of the header that began; `b""` is its end.
+
+        Raises:
+            FieldError: it is refused.
+        """
+        if len(chunk):
+            self._data += chunk
+            return
+        data, self._data = bytes(self._data), bytearray()
+        if self._kind == b"x":
+            self._extended = parse(data)
+        elif self._kind == b"g":
+            check_global(data)
+        else:
+            name = data.removesuffix(b"\0")
+            if not name or b"\0" in name:
+                raise FieldError(f"long name {name[:80]!r} is empty or holds a NUL")
+            self._names[self._kind] = name
+
+    def take(self, name: bytes, link: bytes) -> tuple[Extended, bytes, bytes]:
+        """What they say about a member whose header has `name` and `link`; nothing is pending afterwards."""
+        extended = self._extended or _NOTHING
+        name = self._names.get(b"L", name) if extended.path is None else extended.path
+        link = self._names.get(b"K", link) if extended.target is None else extended.target
+        self._extended = None
+        self._names.clear()
+        return extended, name, link
 
 
 def records(data: bytes) -> dict[bytes, bytes]:

@@ -20,7 +20,7 @@ from ocispec import pax, tarfields
 from ocispec.entry import Entry, HardLink, Kind, Member, Opaque, Whiteout
 from ocispec.errors import LayerError, LayerLimitError
 from ocispec.limits import Limits
-from ocispec.tarfields import FieldError
+from ocispec.tarfields import FieldError, FieldLimitError
 
 Consumer = Callable[[memoryview | bytes], None]
 """Takes a file's data in chunks, in order, then `b""` at its end. A chunk is valid during the call only."""
@@ -70,6 +70,7 @@ _OCTAL_SIZE: Final = 8 * 1024**3
 
 _PADDING: Final = "the padding behind its data is not zero"
 REWRITE: Final = "write the layer again from its tree: tar --format=pax --numeric-owner -C TREE -cf LAYER ."
+_SMALLER: Final = "split the layer, or leave out what does not belong into an image"
 WHITEOUT_REPAIR: Final = "write a removal as an empty regular file named .wh.NAME"
 
 
@@ -90,12 +91,7 @@ class TarParser:
         self._left = 0  # bytes of the current member's data still to come
         self._padding = 0  # zero bytes behind them
         self._consumer: Consumer | None = None
-        self._meta = b""  # type of the extended header whose data is being read
-        self._meta_data = bytearray()
-        self._meta_total = 0
-        self._extended: pax.Extended | None = None
-        self._long_name: bytes | None = None
-        self._long_link: bytes | None = None
+        self._extended = pax.ExtendedHeaders(limits)
         self._end_at = -1  # offset of the first zero block
         self._path_bytes = 0
         self._heads: dict[bytes, bytes] = {}
@@ -114,16 +110,13 @@ class TarParser:
                 position = self._data(buffer, 0, length)
             if self._end_at < 0:
                 position = self._blocks(buffer, position, length)
+            self._check_limits()
         except FieldError as error:
             self._refuse(error)
         if self._end_at >= 0 and not buffer.startswith(bytes(length - position), position):
             self._member_offset, self._name = self._end_at, b""
             self._refuse(FieldError("something other than zeros follows the end of the archive"))
         self._offset += length
-        if len(self.members) > self._limits.entries:
-            self._refuse_size(f"more than {self._limits.entries} members")
-        if self._path_bytes > self._limits.path_bytes:
-            self._refuse_size(f"paths and link targets take more than {self._limits.path_bytes} bytes")
 
     def finish(self) -> None:
         """The tar ended.
@@ -131,21 +124,24 @@ class TarParser:
         Raises:
             LayerError: it is cut short: in a member, or without its two blocks of zeros.
         """
-        if self._left or self._pending:
+        if self._left or self._extended.pending:
             self._refuse(FieldError(f"the tar ends inside this member, at byte {self._offset}"))
         if self._end_at < 0 or self._offset - self._end_at < 2 * BLOCK:
             self._name, self._member_offset = b"", self._offset
             self._refuse(FieldError("the tar ends without two blocks of zeros"))
 
-    @property
-    def _pending(self) -> bool:
-        return self._extended is not None or self._long_name is not None or self._long_link is not None
+    def _check_limits(self) -> None:
+        # Once a buffer is often enough: it holds at most 2,048 members.
+        if len(self.members) > self._limits.entries:
+            raise FieldLimitError(f"more than {self._limits.entries} members")
+        if self._path_bytes > self._limits.path_bytes:
+            raise FieldLimitError(f"paths and link targets take more than {self._limits.path_bytes} bytes")
 
     def _blocks(self, buffer: bytearray, position: int, length: int) -> int:
         # One pass is one header. Fields repeat from member to member, so what was parsed is kept.
         owners, times, heads, members = self._owners, self._times, self._heads, self.members
         unpack, adler32, visitor, file, start = _HEADER.unpack, zlib.adler32, self._visitor, Kind.FILE, self._offset
-        pending = self._pending
+        pending = self._extended.pending
         while position < length:
             header = buffer[position : position + BLOCK]
             fields = unpack(header)
@@ -173,7 +169,7 @@ class TarParser:
                 or magic not in _MAGICS
             ):
                 position = self._other(buffer, position, length, header, fields)
-                pending = self._pending
+                pending = self._extended.pending
                 continue
             self._name = raw
             path = (heads.get(head) or self._head(head)) + last
@@ -202,12 +198,17 @@ class TarParser:
         raw = self._name = self._header_name(header, fields)
         size = tarfields.number(size_field, "size", 0, 2**62)
         if kind in _META:
-            return self._begin_meta(kind, size, buffer, position, length)
-        extended, raw, link = self._take_pending(raw, tarfields.text(link_field, "linkname"))
+            self._extended.begin(kind, size)
+            self._consumer, self._left = self._extended.chunk, size
+            return self._data(buffer, position, length)
+        extended, raw, link = self._extended.take(raw, tarfields.text(link_field, "linkname"))
         self._name = raw
         size = self._size(size, extended)
         if (known := _KINDS.get(kind)) is None and kind != _LINK:
-            self._refuse_kind(kind)
+            sparse = kind == b"S"
+            raise FieldError(
+                "a sparse member" if sparse else f"type {kind!r} is not supported", pax.SPARSE_REPAIR if sparse else ""
+            )
         path = tarfields.path(raw)
         self._path_bytes += len(path) + len(link)
         is_directory = known is Kind.DIRECTORY
@@ -222,24 +223,21 @@ class TarParser:
             return position
         mode, uid, gid = self._owners.get(owner_field) or self._owner(owner_field)
         mtime = self._times.get(time_field) or self._time(time_field)
-        if extended is not None:
-            uid = uid if extended.uid is None else extended.uid
-            gid = gid if extended.gid is None else extended.gid
-            mtime = mtime if extended.mtime is None else extended.mtime
+        if extended.xattrs:
             pax.check_kind(extended.xattrs, known)
         entry = Entry(
             path,
             known,
             # Linux gives every symlink this mode; writers put anything there.
             0o777 if known is Kind.SYMLINK else mode,
-            uid,
-            gid,
-            mtime,
+            uid if extended.uid is None else extended.uid,
+            gid if extended.gid is None else extended.gid,
+            mtime if extended.mtime is None else extended.mtime,
             size,
             self._offset + position if known is Kind.FILE else 0,
             self._symlink_target(link) if known is Kind.SYMLINK else b"",
             _device(devices) if known in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
-            extended.xattrs if extended is not None else (),
+            extended.xattrs,
         )
         self.members.append(entry)
         return self._begin(entry, buffer, position, length) if known is Kind.FILE else position
@@ -253,32 +251,22 @@ class TarParser:
             # Before ustar there were five types, and nothing behind byte 257; then all readers agree on it.
             rest = bytes(header[257:])
             if kind not in _V7_TYPES:
-                raise FieldError(f"type {kind!r} in a header without magic", REWRITE)
+                raise FieldError(f"type {kind!r} in a header without magic")
         elif magic != _GNU:
-            raise FieldError(f"magic is {magic!r}, expected {_POSIX!r} or {_GNU!r}", REWRITE)
+            raise FieldError(f"magic is {magic!r}, expected {_POSIX!r} or {_GNU!r}")
         if rest.strip(b"\0"):
             # GNU's access and change times, star's prefix, or rubbish: readers take it for different things.
-            raise FieldError("the end of the header is not zero", REWRITE)
+            raise FieldError("the end of the header is not zero")
         return prefix + b"/" + name if prefix else name
 
-    def _take_pending(self, raw: bytes, link: bytes) -> tuple[pax.Extended | None, bytes, bytes]:
-        extended = self._extended
-        if extended is not None:
-            raw = raw if extended.path is None else extended.path
-            link = link if extended.target is None else extended.target
-        raw = raw if self._long_name is None else self._long_name
-        link = link if self._long_link is None else self._long_link
-        self._extended = self._long_name = self._long_link = None
-        return extended, raw, link
-
-    def _size(self, size: int, extended: pax.Extended | None) -> int:
-        if extended is not None and extended.size is not None:
+    def _size(self, size: int, extended: pax.Extended) -> int:
+        if extended.size is not None:
             if extended.size != size and extended.size < _OCTAL_SIZE:
                 # A reader that knows only one of the two would see other members in this one's data.
-                raise FieldError(f"its header says {size} bytes, its pax size {extended.size}", REWRITE)
+                raise FieldError(f"its header says {size} bytes, its pax size {extended.size}")
             size = extended.size
         if size > self._limits.tar:
-            self._refuse_size(f"{size} bytes, expected at most {self._limits.tar}")
+            raise FieldLimitError(f"{size} bytes, expected at most {self._limits.tar}")
         return size
 
     def _whiteout(self, path: bytes, kind: Kind | None, size: int) -> bool:
@@ -335,42 +323,6 @@ class TarParser:
                 consumer(b"")
         return position
 
-    def _begin_meta(self, kind: bytes, size: int, buffer: bytearray, position: int, length: int) -> int:
-        if (
-            (kind == b"x" and self._pending)
-            or (kind == b"g" and self._pending)
-            or (kind in b"LK" and self._extended is not None)
-            or (kind == b"L" and self._long_name is not None)
-            or (kind == b"K" and self._long_link is not None)
-        ):
-            raise FieldError(f"a second extended header ({kind.decode()}) for one member", REWRITE)
-        self._meta_total += size
-        if size > self._limits.meta or self._meta_total > self._limits.meta_total:
-            self._refuse_size(
-                f"extended header of {size} bytes, all together {self._meta_total}, "
-                f"expected at most {self._limits.meta} and {self._limits.meta_total}"
-            )
-        self._meta, self._consumer, self._left = kind, self._meta_chunk, size
-        return self._data(buffer, position, length)
-
-    def _meta_chunk(self, chunk: memoryview | bytes) -> None:
-        if len(chunk):
-            self._meta_data += chunk
-            return
-        data, self._meta_data = bytes(self._meta_data), bytearray()
-        if self._meta == b"x":
-            self._extended = pax.parse(data)
-        elif self._meta == b"g":
-            pax.check_global(data)
-        else:
-            name = data.removesuffix(b"\0")
-            if not name or b"\0" in name:
-                raise FieldError(f"long name {name[:80]!r} is empty or holds a NUL")
-            if self._meta == b"L":
-                self._long_name = name
-            else:
-                self._long_link = name
-
     def _head(self, head: bytes) -> bytes:
         if len(self._heads) >= _CACHE:
             self._heads.clear()
@@ -404,30 +356,18 @@ class TarParser:
             raise FieldError(f"header checksum is {found}, expected {expected}")
 
     def _end(self, offset: int) -> None:
-        if self._pending:
+        if self._extended.pending:
             raise FieldError("an extended header is followed by the end of the archive")
         self._end_at = offset
 
-    def _refuse_kind(self, kind: bytes) -> NoReturn:
-        if kind == b"S":
-            raise FieldError("a sparse member", pax.SPARSE_REPAIR)
-        raise FieldError(f"type {kind!r} is not supported", REWRITE)
-
     def _refuse(self, error: FieldError) -> NoReturn:
-        raise LayerError(
+        is_limit = isinstance(error, FieldLimitError)
+        raise (LayerLimitError if is_limit else LayerError)(
             f"{self._what}: offset {self._member_offset}: member {self._name[:300]!r}: {error}",
             offset=self._member_offset,
             member=self._name,
-            repair=error.repair or REWRITE,
+            repair=error.repair or (_SMALLER if is_limit else REWRITE),
         ) from None
-
-    def _refuse_size(self, problem: str) -> NoReturn:
-        raise LayerLimitError(
-            f"{self._what}: offset {self._member_offset}: member {self._name[:300]!r}: {problem}",
-            offset=self._member_offset,
-            member=self._name,
-            repair="split the layer, or leave out what does not belong into an image",
-        )
 
 
 def _device(field: bytes) -> tuple[int, int]:

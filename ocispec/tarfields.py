@@ -44,6 +44,10 @@ class FieldError(Exception):
         self.repair = repair
 
 
+class FieldLimitError(FieldError):
+    """A field, or the sum of fields, is beyond a limit."""
+
+
 def number(field: bytes, name: str, low: int, high: int) -> int:
     """The number in a header field: octal digits, or base-256 as GNU tar writes what octal cannot hold.
 

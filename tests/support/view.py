@@ -112,7 +112,7 @@ def _visit(directory: int, name: bytes, path: bytes, found: View, first: dict[tu
     by_path = b"/proc/self/fd/%d/%s" % (directory, name)
     digest = ""
     if kind is Kind.FILE:
-        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory), "rb") as file:
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory), "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     inode = (status.st_dev, status.st_ino)
     found[path] = Seen(
@@ -138,7 +138,7 @@ def _visit(directory: int, name: bytes, path: bytes, found: View, first: dict[tu
         return
     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     try:
-        for child in sorted(os.fsencode(entry) for entry in os.listdir(inner)):
+        for child in sorted(os.fsencode(entry) for entry in os.listdir(inner)):  # noqa: PTH208  # by descriptor
             _visit(inner, child, path + b"/" + child if path else child, found, first)
     finally:
         os.close(inner)
