@@ -268,7 +268,7 @@ def _check_acl(name: bytes, value: bytes) -> None:
     problem = FieldError(f"attribute {name!r} is not an ACL as Linux writes it")
     if len(value) < 12 or (len(value) - 4) % 8 or _ACL_HEADER.unpack_from(value) != (2,):
         raise problem
-    last = (-1, -1)
+    last = (-1, 2**32)  # so that an unknown tag, of place -1, is refused
     for tag, permissions, identity in _ACL_ENTRY.iter_unpack(value[4:]):
         named = tag in _ACL_NAMED
         place = (_ACL_ORDER.get(tag, -1), identity if named else 0)
