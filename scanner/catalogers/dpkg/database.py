@@ -33,10 +33,8 @@ _SOURCE: Final = re.compile(r"([a-z0-9][a-z0-9+.-]{0,254})(?: \(([!-~]{1,255})\)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """An installed package: `origin` is the first layer of an unbroken run in which this version is installed.
-
-    `before` is true if a lower layer's database had another version of it. `record` is where it stands.
-    """
+    """An installed package: `origin` is the first layer of an unbroken run in which this version is installed,
+    `record` is where it stands."""
 
     name: str
     version: str
@@ -77,6 +75,24 @@ def installed(view: ImageView) -> tuple[list[Package], list[Unknown]]:
             seen.add(key)
             packages.append(_package(entry, placed, _origin(key, entry["version"], older, layers, placed.layer)))
     return packages, unknowns
+
+
+def packages_by_layer(view: ImageView) -> list[list[Package]]:
+    """The packages that each layer's databases call installed; a layer without one has those of the layer below."""
+    states: list[list[Package]] = []
+    whole: list[Package] = []
+    single: dict[bytes, list[Package]] = {}
+    for layer, facts in enumerate(view.layers):
+        for record in facts.records:
+            if record.kind in (RecordKind.DPKG_STATUS, RecordKind.DPKG_STATUS_D):
+                placed = Placed(path=record.path, layer=layer, record=record)
+                found = [_package(entry, placed, layer) for entry in _readable(record.text)]
+                if record.kind is RecordKind.DPKG_STATUS:
+                    whole = found
+                else:
+                    single[record.path] = found
+        states.append([*whole, *(package for packages in single.values() for package in packages)])
+    return states
 
 
 def _origin(key: _Key, version: str, older: list[dict[_Key, str]], layers: list[int], default: int) -> int:

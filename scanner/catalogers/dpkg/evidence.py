@@ -26,7 +26,7 @@ from scanner.catalogers.dpkg.database import Package
 from scanner.catalogers.dpkg.files import PackageFiles, checksum_lines, stem_of
 from scanner.model import Unknown
 from scanner.records import RecordKind
-from scanner.view import ImageView, Placed, shown
+from scanner.view import ImageView, shown
 
 CODE: Final = "database-contradicts-files"
 
@@ -99,7 +99,7 @@ def abandoned(view: ImageView, packages: Sequence[Package], vouched: Set[bytes])
     """
     present = {stem for package in packages for stem in package.stems}
     left: dict[str, list[bytes]] = {}
-    for layer, stem, text in _all_checksums(view):
+    for layer, stem, text in _other_checksums(view, present):
         for path, md5 in checksum_lines(text)[0].items():
             canonical = view.canonical(path)
             node = view.files.get(canonical)
@@ -119,11 +119,17 @@ def abandoned(view: ImageView, packages: Sequence[Package], vouched: Set[bytes])
         yield _unknown(f"var/lib/dpkg/info/{stem}", detail, _database_layer(view))
 
 
-def _all_checksums(view: ImageView) -> Iterator[tuple[int, str, str]]:
+def _other_checksums(view: ImageView, present: Set[str]) -> Iterator[tuple[int, str, str]]:
+    """Every layer's checksums, as (layer, package, text), but for those in force of packages that are `present`."""
+    in_force = {
+        (placed.layer, placed.record.offset)
+        for placed in view.records(RecordKind.DPKG_CHECKSUMS)
+        if stem_of(placed.path) in present
+    }
     for layer, facts in enumerate(view.layers):
         for record in facts.records:
-            if record.kind is RecordKind.DPKG_CHECKSUMS:
-                yield layer, stem_of(Placed(path=record.path, layer=layer, record=record)), record.text
+            if record.kind is RecordKind.DPKG_CHECKSUMS and (layer, record.offset) not in in_force:
+                yield layer, stem_of(record.path), record.text
 
 
 def _database_layer(view: ImageView) -> int:

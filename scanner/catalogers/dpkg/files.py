@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scanner.catalogers.dpkg.database import Package
+from scanner.facts import Record
 from scanner.records import RecordKind
 from scanner.view import ImageView, Placed
 
@@ -38,9 +39,9 @@ class InfoFolder:
     def __init__(self, view: ImageView) -> None:
         """Index the records of `view` by package."""
         self._view = view
-        self._lists = {stem_of(placed): placed for placed in view.records(RecordKind.DPKG_LIST)}
-        self._checksums = {stem_of(placed): placed for placed in view.records(RecordKind.DPKG_CHECKSUMS)}
-        self._conffiles = {stem_of(placed): placed for placed in view.records(RecordKind.DPKG_CONFFILES)}
+        self._lists = {stem_of(placed.path): placed for placed in view.records(RecordKind.DPKG_LIST)}
+        self._checksums = {stem_of(placed.path): placed for placed in view.records(RecordKind.DPKG_CHECKSUMS)}
+        self._conffiles = {stem_of(placed.path): placed for placed in view.records(RecordKind.DPKG_CONFFILES)}
         self._diversions = dict(_diversions(view))
 
     def files(self, package: Package) -> PackageFiles:
@@ -67,10 +68,18 @@ class InfoFolder:
         return canonical if owner == package else target
 
 
-def stem_of(placed: Placed) -> str:
+def stem_of(path: bytes) -> str:
     """The package (`NAME` or `NAME:ARCH`) that a record in the info folder or in status.d is about."""
-    name = placed.path.rpartition(b"/")[2]
+    name = path.rpartition(b"/")[2]
     return name.rpartition(b".")[0].decode("utf-8", "backslashreplace")
+
+
+def listed_paths(record: Record) -> Iterator[bytes]:
+    """The paths in a package's list or checksums, as they stand there."""
+    if record.kind is RecordKind.DPKG_CHECKSUMS:
+        yield from checksum_lines(record.text)[0]
+    else:
+        yield from _paths(record.text.encode("utf-8", "surrogateescape").split(b"\n"))
 
 
 def checksum_lines(text: str) -> tuple[dict[bytes, bytes], int]:

@@ -27,7 +27,7 @@ class PythonCataloger:
         owners: dict[bytes, str] = {}
         components: list[Component] = []
         for distribution in found:
-            purl = PackageURL(type=TYPE, name=distribution.name, version=distribution.version).to_string()
+            purl = distribution_purl(distribution.name, distribution.version)
             owner = owned.get(distribution.record.path, "")
             files = recorded_files(view, distribution)
             mine = [path for path in {*files, distribution.record.path} if path in view.files]
@@ -50,3 +50,8 @@ class PythonCataloger:
             )
         unknowns += abandoned(view, owned.keys() | owners.keys())
         return Catalogue(components=tuple(components), owned=owners, unknowns=tuple(unknowns))
+
+
+def distribution_purl(name: str, version: str) -> str:
+    """The package URL of a Python distribution (purl-spec, types/pypi)."""
+    return PackageURL(type=TYPE, name=name, version=version).to_string()

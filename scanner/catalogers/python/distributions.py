@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from scanner.facts import Record
 from scanner.model import Unknown
 from scanner.records import RecordKind
 from scanner.view import ImageView, Placed
@@ -53,7 +54,7 @@ def distributions(view: ImageView) -> tuple[list[Distribution], list[Unknown]]:
     unknowns: list[Unknown] = []
     versions = _all_versions(view)
     for placed in view.records(RecordKind.PYTHON_METADATA):
-        name, version, licences = _lines(placed.record.text)
+        name, version, licences = metadata_of(placed.record)
         if not placed.record.text:
             continue  # told by ImageView.unread
         if _NAME.fullmatch(name) is None or _VERSION.fullmatch(version) is None:
@@ -78,8 +79,9 @@ def distributions(view: ImageView) -> tuple[list[Distribution], list[Unknown]]:
     return found, unknowns
 
 
-def _lines(text: str) -> tuple[str, str, str]:
-    name, version, licences = [*text.split("\n"), "", "", ""][:3]
+def metadata_of(record: Record) -> tuple[str, str, str]:
+    """Name, version and licence expression of a distribution, from its reduced metadata; empty if unreadable."""
+    name, version, licences = [*record.text.split("\n"), "", "", ""][:3]
     return name, version, licences
 
 
@@ -95,7 +97,7 @@ def _all_versions(view: ImageView) -> Mapping[tuple[bytes, str], set[tuple[int, 
     for layer, facts in enumerate(view.layers):
         for record in facts.records:
             if record.kind is RecordKind.PYTHON_METADATA:
-                name, version, _ = _lines(record.text)
+                name, version, _ = metadata_of(record)
                 key = (_root(view.canonical(record.path)), normal_name(name))
                 found.setdefault(key, set()).add((layer, version))
     return found
@@ -104,7 +106,7 @@ def _all_versions(view: ImageView) -> Mapping[tuple[bytes, str], set[tuple[int, 
 def _origin(view: ImageView, placed: Placed, name: str, version: str) -> int:
     origin = placed.layer
     for layer, record in reversed([item for item in view.history(placed.path) if item[0] <= placed.layer]):
-        if _lines(record.text)[:2] != (name, version):
+        if metadata_of(record)[:2] != (name, version):
             break
         origin = layer
     return origin
