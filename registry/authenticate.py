@@ -71,7 +71,7 @@ class BasicAuthenticator:
         if credentials is None:
             return None
         name, secret = credentials
-        with self._catalogue.read() as conn:
+        with self._catalogue.look() as conn:
             account = find_account(conn, name)
         wanted = account.secret if account is not None else _NOBODY
         right = hmac.compare_digest(hash_secret(secret), wanted)

@@ -152,6 +152,13 @@ def link_next(path: str, **query: str | int) -> str:
     return f'<{path}?{encoded}>; rel="next"'
 
 
+def empty_response(status: int, headers: dict[str, str] | None = None) -> Response:
+    """An answer without a body."""
+    response = Response(None, status=status, headers=headers)
+    response.headers.pop("Content-Type", None)
+    return response
+
+
 def json_response(value: JsonValue, *, media_type: str = JSON, **headers: str) -> Response:
     """An answer whose body is a JSON document; `headers` with `_` for `-`."""
     named = Headers([(name.replace("_", "-"), text) for name, text in headers.items()])

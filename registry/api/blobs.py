@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from ocispec.digest import Digest
 from registry.access import Right
-from registry.api.base import digest_of, repository_name, require_right, require_sight
+from registry.api.base import digest_of, empty_response, repository_name, require_right, require_sight
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using, remove_blob
 from registry.context import caller, context, source
@@ -30,7 +30,7 @@ def get_blob(name: str, digest: str) -> Response:
     """Send a blob, or the part of it that the Range header asks for; HEAD sends the headers alone."""
     repository, wanted = repository_name(name), digest_of(digest)
     principal = caller()
-    with context().catalogue.read() as conn:
+    with context().catalogue.look() as conn:
         size = check_blob(conn, principal, repository, wanted)
     start, length, status = _asked_range(size)
     headers = {
@@ -42,7 +42,7 @@ def get_blob(name: str, digest: str) -> Response:
     }
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
-    body: Iterator[bytes] | bytes = b""
+    body: Iterator[bytes] | None = None
     if request.method != "HEAD":
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
         context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
@@ -71,7 +71,7 @@ def delete_blob(name: str, digest: str) -> Response:
             subject=f"{repository}@{wanted}",
             before="blob",
         )
-    return Response(status=202)
+    return empty_response(202)
 
 
 def _asked_range(size: int) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from ocispec.errors import LimitError, SpecError, UnsupportedError
 from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_manifest
 from policy.model import State
 from registry.access import Right, Role, is_protected_tag, tag_subject
-from registry.api.base import reference_of, repository_name, require_right, require_sight
+from registry.api.base import empty_response, reference_of, repository_name, require_right, require_sight
 from registry.api.body import whole_body
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using
@@ -48,7 +48,7 @@ def get_manifest(name: str, reference: str) -> Response:
     """Send a manifest; HEAD sends the headers alone."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
     principal = caller()
-    with context().catalogue.read() as conn:
+    with context().catalogue.look() as conn:
         found = _find(conn, repository, wanted)
     found = check_manifest(principal, repository, found, reference)
     got = Digest.of(found.content, found.digest.algorithm)
@@ -60,7 +60,7 @@ def get_manifest(name: str, reference: str) -> Response:
         "ETag": f'"{found.digest}"',
     }
     if request.method == "HEAD":
-        return Response(b"", headers=headers, content_type=found.media_type)
+        return Response(None, headers=headers, content_type=found.media_type)
     context().reads.note(
         principal=principal.name, source=source(), subject=f"{repository}:{reference}", after=str(found.digest)
     )
@@ -102,7 +102,7 @@ def put_manifest(name: str, reference: str) -> Response:
         pushed = push_manifest(conn, context().audit, push, referrers=settings.limits.referrers)
         if pushed.kind != "artifact":
             judge.enqueue_judgement(conn, repository, parsed.digest)
-    response = Response(status=201)
+    response = empty_response(201)
     response.headers["Location"] = f"/v2/{repository}/manifests/{reference}"
     response.headers["Docker-Content-Digest"] = str(parsed.digest)
     if parsed.subject is not None:
@@ -157,7 +157,7 @@ def delete_manifest(name: str, reference: str) -> Response:
             _delete_manifest(conn, repository, wanted)
         else:
             _delete_tag(conn, repository, wanted)
-    return Response(status=202)
+    return empty_response(202)
 
 
 def _delete_manifest(conn: Connection, repository: str, digest: Digest) -> None:

@@ -17,7 +17,7 @@ from ocispec.digest import Digest
 from ocispec.errors import SpecError
 from ocispec.reference import check_repository
 from registry.access import Right
-from registry.api.base import digest_of, repository_name, require_right
+from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.blobs import location
 from registry.api.body import Body, announced
 from registry.catalogue.blobs import add_blob, blob_size, repositories_with
@@ -108,7 +108,7 @@ def cancel_upload(name: str, upload_id: str) -> Response:
     with _held(repository, upload_id) as session:
         session.cancel()
     context().judge.notify_upload_ended(upload_id, None)
-    return Response(status=204)
+    return empty_response(204)
 
 
 class _Session:
@@ -256,7 +256,7 @@ def _announced_length(upload: Upload) -> int | None:
 
 def _created(repository: str, digest: Digest) -> Response:
     headers = {"Location": location(repository, digest), "Docker-Content-Digest": str(digest)}
-    return Response(status=201, headers=headers)
+    return empty_response(201, headers)
 
 
 def _accepted(repository: str, upload: Upload, *, status: int) -> Response:
@@ -265,4 +265,4 @@ def _accepted(repository: str, upload: Upload, *, status: int) -> Response:
         "Range": f"0-{max(upload.size - 1, 0)}",
         "Docker-Upload-UUID": upload.id,
     }
-    return Response(status=status, headers=headers)
+    return empty_response(status, headers)

@@ -56,6 +56,7 @@ class Catalogue:
             event.listen(self._engine, "connect", _prepare)
             event.listen(self._engine, "begin", _begin)
         self._writing = threading.Lock() if self._sqlite else nullcontext()
+        self._looking_engine: Engine = self._engine.execution_options(pratique_begin=())
         self._writing_engine: Engine = self._engine.execution_options(pratique_begin=_DURABLE)
         self._volatile_engine: Engine = self._engine.execution_options(pratique_begin=_VOLATILE)
 
@@ -81,6 +82,16 @@ class Catalogue:
             CatalogueError: the database failed.
         """
         with _translated(), self._engine.connect() as conn:
+            yield conn
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """For a single reading statement, which needs no transaction around it; the hot path.
+
+        Raises:
+            CatalogueError: the database failed.
+        """
+        with _translated(), self._looking_engine.connect() as conn:
             yield conn
 
     @contextmanager

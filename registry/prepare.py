@@ -1,0 +1,48 @@
+"""What is done once before the processes start: folders, tables, and what dead requests left behind."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from registry.catalogue.database import Catalogue
+from registry.catalogue.uploads import forget_upload, free_uploads, old_uploads
+from registry.errors import StorageError
+from registry.settings import Settings
+from registry.store.interface import BlobStore
+from registry.store.open import open_store
+
+
+def prepare(settings: Settings, *, now: datetime) -> None:
+    """Make folders and tables where there are none, check the store, and drop sessions past their end.
+
+    Raises:
+        CatalogueError, StorageError: one of them cannot be used.
+    """
+    try:
+        for folder in (settings.data, settings.run_folder):
+            folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"folder {settings.data}: {error.strerror}") from error
+    catalogue = Catalogue(settings.catalogue_url)
+    try:
+        catalogue.create()
+        store = open_store(settings)
+        store.check()
+        if settings.catalogue_url.startswith("sqlite"):
+            # Nobody else can be on this catalogue: who held a session is dead.
+            with catalogue.write() as conn:
+                free_uploads(conn)
+        expire_uploads(catalogue, store, before=now - timedelta(seconds=settings.limits.upload_expiry))
+    finally:
+        catalogue.close()
+
+
+def expire_uploads(catalogue: Catalogue, store: BlobStore, *, before: datetime) -> tuple[str, ...]:
+    """Drop the upload sessions that were last written to before then; returns their ids."""
+    with catalogue.write() as conn:
+        old = old_uploads(conn, before)
+        for upload_id in old:
+            forget_upload(conn, upload_id)
+    for upload_id in old:
+        store.cancel(upload_id)
+    return (*old, *store.expire(before))

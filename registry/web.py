@@ -1,0 +1,124 @@
+"""The web processes: granian (WSGI, blocking threads) over the application.
+
+Run as `python -m registry.web SETTINGS-FILE`, after `prepare`. The parent only watches its workers; a worker ends
+with its parent, also if that was killed, so that no orphan keeps the port.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from werkzeug.wsgi import ClosingIterator
+
+from registry.app import open_app
+from registry.errors import RegistryError
+from registry.settings import Settings, load
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+HEADER_MILLISECONDS: Final = 20_000
+"""How long a client may take for the head of a request, and be idle between two."""
+
+CONNECTIONS: Final = 4096
+"""Connections that one worker holds; more wait in the backlog."""
+
+STOP_SECONDS: Final = 20
+"""How long a worker may take to finish its requests when it is told to stop."""
+
+SHORT: Final = 64 * 1024
+"""Bytes of an answer that is sent in one piece."""
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+def serve_web(path: Path) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        SettingsError: the settings at `path` cannot be used.
+    """
+    settings = load(path)
+    host, _, port = settings.http.listen.rpartition(":")
+    server = Granian(
+        "registry",
+        address=host.strip("[]"),
+        port=int(port),
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        workers=settings.http.workers,
+        blocking_threads=settings.http.threads,
+        backlog=1024,
+        backpressure=CONNECTIONS,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
+        websockets=False,
+        log_level=LogLevels.warning,
+        ssl_cert=settings.http.certificate,
+        ssl_key=settings.http.key,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_SECONDS,
+    )
+    server.serve(target_loader=partial(_load_worker, settings, os.getpid()), wrap_loader=False)
+
+
+def joined(application: WSGIApplication) -> WSGIApplication:
+    """Hand short answers to the server in one piece: it sends a list at once, and anything else step by step."""
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        short = False
+
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        ) -> Callable[[bytes], object]:
+            nonlocal short
+            lengths = [int(value) for name, value in headers if name == "Content-Length"]
+            short = environ["REQUEST_METHOD"] == "HEAD" or (bool(lengths) and lengths[0] <= SHORT)
+            return start_response(status, headers, exc_info)
+
+        answer = application(environ, start)
+        if not short:
+            return answer
+        try:
+            return [b"".join(answer)]
+        finally:
+            if isinstance(answer, ClosingIterator):
+                answer.close()
+
+    return call
+
+
+def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
+    """What each worker begins with."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    return joined(open_app(settings))
+
+
+def main() -> int:
+    """The command line of this module."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        serve_web(Path(sys.argv[1]))
+    except RegistryError as error:
+        sys.stderr.write(f"registry: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
