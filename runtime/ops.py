@@ -40,8 +40,8 @@ _KERNEL_FILES: Final = frozenset({c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.CGROUP_SU
 class Stage:
     """The descriptors of one start, by name.
 
-    The launcher provides `image`, `bind:N`, `program`, `go`, `errors`, `stdin`, `stdout` and `stderr`;
-    operations add `root`, `proc`, `sys` and `dev`.
+    The launcher provides `image`, `bind:N`, `program`, `go`, `errors`, `stdout` and `stderr`, and `stdin` if
+    there is input; operations add `root`, `proc`, `sys` and `dev`.
     """
 
     fds: dict[str, int] = field(default_factory=dict)
@@ -378,6 +378,9 @@ class KeepDescriptors:
         return "close all other descriptors"
 
     def execute(self, kernel: Kernel, stage: Stage) -> None:
+        if "stdin" not in stage.fds:
+            # Our own null device: what has the host's open could change its mode.
+            stage["stdin"] = kernel.openat2(stage["dev"], "null", os.O_RDONLY, EXACTLY)
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             kernel.dup2(stage[name], number, inheritable=True)
         kernel.dup2(stage["errors"], ERROR_FD, inheritable=False)

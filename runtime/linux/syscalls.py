@@ -98,6 +98,12 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0) -> None:
         raise _error("prctl", f"option {option}, {arg2:#x}, {arg3:#x}")
 
 
+def prctl_name(name: str) -> None:
+    """Name this process (at most 15 bytes), as ps(1) shows it."""
+    raw = ctypes.create_string_buffer(os.fsencode(name)[:15] + b"\0")
+    prctl(c.PR_SET_NAME, ctypes.addressof(raw))
+
+
 def set_filter(program: bytes) -> None:
     """Load a seccomp filter, given as struct sock_filter instructions, for this process and all it starts."""
     count = len(program) // structs.sock_filter.size
