@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from ocispec.descriptor import FOREIGN_TYPES, Descriptor
 from ocispec.digest import Digest
 from ocispec.manifest import Index, Manifest
+from policy.cosign import ATTESTATION
 from registry.access import Principal, Right, Role, is_protected_tag, tag_subject
 from registry.audit import Audit, Event
 from registry.catalogue.blobs import blob_size, ensure_repository
@@ -23,8 +24,8 @@ from registry.catalogue.referrers import count_referrers
 from registry.catalogue.tags import find_tag, push_tag
 from registry.errors import DeniedError, ManifestBlobUnknownError, ManifestInvalidError
 
-PROTECTED_TYPES: Final[frozenset[str]] = frozenset()
-"""Artifact types that only the registry's signer may push."""
+PROTECTED_TYPES: Final = frozenset({ATTESTATION})
+"""Artifact types that only the registry's signer may push: hosts look for clearances among them."""
 
 
 MAX_ANNOTATIONS: Final = 64 * 1024
@@ -65,7 +66,8 @@ def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int)
     kinds = _check_reached(conn, push)
     parsed, repository = push.parsed, push.repository
     ensure_repository(conn, repository, by=push.principal.name, now=push.now)
-    kind = kind_of(parsed, kinds)
+    # cosign's .sig and .att manifests have an image's config, so only who pushes them tells that they are none.
+    kind = "artifact" if push.principal.role is Role.REGISTRY else kind_of(parsed, kinds)
     new = add_manifest(
         conn,
         repository,

@@ -20,7 +20,14 @@ from registry.api.base import empty_response, reference_of, repository_name, req
 from registry.api.body import whole_body
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using
-from registry.catalogue.manifests import Found, manifest_by_digest, manifest_by_tag, remove_manifest
+from registry.catalogue.manifests import (
+    Found,
+    is_own,
+    manifest_by_digest,
+    manifest_by_tag,
+    own_artifacts,
+    remove_manifest,
+)
 from registry.catalogue.tags import remove_tag, tags_of
 from registry.context import caller, context, source
 from registry.errors import (
@@ -155,25 +162,29 @@ def delete_manifest(name: str, reference: str) -> Response:
     with context().catalogue.write() as conn:
         if isinstance(wanted, Digest):
             _delete_manifest(conn, repository, wanted)
+        elif is_protected_tag(wanted):
+            raise DeniedError(f"tag {wanted}: only this registry's signer removes tags sha256-<hex>.<suffix>")
         else:
             _delete_tag(conn, repository, wanted)
     return empty_response(202)
 
 
 def _delete_manifest(conn: Connection, repository: str, digest: Digest) -> None:
+    """Delete a manifest with its tags, and with what the registry itself says of it."""
+    if is_own(conn, repository, digest):
+        raise DeniedError(f"manifest {digest}: only this registry's signer removes what it made")
     user = manifest_using(conn, repository, digest)
     if user is not None:
         raise InUseError(f"manifest {digest}: index {user} of {repository} needs it")
-    for tag in tags_of(conn, repository, digest):
-        _delete_tag(conn, repository, tag)
-    if not remove_manifest(conn, repository, digest):
-        raise ManifestUnknownError(f"manifest {digest}: not known in {repository}")
+    for doomed in (*own_artifacts(conn, repository, digest), digest):
+        for tag in tags_of(conn, repository, doomed):
+            _delete_tag(conn, repository, tag)
+        if not remove_manifest(conn, repository, doomed):
+            raise ManifestUnknownError(f"manifest {digest}: not known in {repository}")
     _record(conn, Event.DELETE, f"{repository}@{digest}", before="manifest")
 
 
 def _delete_tag(conn: Connection, repository: str, tag: str) -> None:
-    if is_protected_tag(tag):
-        raise DeniedError(f"tag {tag}: only this registry's signer removes tags sha256-<hex>.<suffix>")
     found = remove_tag(conn, repository, tag)
     if found is None:
         raise ManifestUnknownError(f"tag {tag}: not known in {repository}")

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select
 
-from registry.access import Principal, Role
+from registry.access import REGISTRY, Principal, Role
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import accounts
 from registry.errors import AccountError
@@ -64,8 +64,8 @@ def add_account(conn: Connection, account: Account) -> None:
     """
     if _NAME.fullmatch(account.name) is None:
         raise AccountError(f"account {account.name[:80]!r}: expected [a-z0-9][a-z0-9._-]{{0,62}}")
-    if account.role is Role.REGISTRY:
-        raise AccountError(f"account {account.name}: no account can have the role {account.role}")
+    if account.role is Role.REGISTRY or account.name == REGISTRY.name:
+        raise AccountError(f"account {account.name} ({account.role}): only the registry itself is called so")
     if not 1 <= len(account.repositories) <= MAX_GLOBS:
         raise AccountError(f"account {account.name}: expected 1 to {MAX_GLOBS} repositories")
     for glob in account.repositories:

@@ -13,6 +13,7 @@ from ocispec.descriptor import CONFIG_TYPES
 from ocispec.digest import Digest
 from ocispec.manifest import Index, Manifest
 from policy.model import State
+from registry.access import REGISTRY
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import clearances, contents, images, manifests, references, tags
 
@@ -174,6 +175,27 @@ def artifact_type(parsed: Manifest | Index) -> str:
     if parsed.artifact_type is not None:
         return parsed.artifact_type
     return parsed.config.media_type if isinstance(parsed, Manifest) else ""
+
+
+def own_artifacts(conn: Connection, repository: str, digest: Digest) -> tuple[Digest, ...]:
+    """The artifacts that the registry itself made for an image: clearances and signatures."""
+    return tuple(
+        conn.scalars(
+            select(manifests.c.digest).where(
+                manifests.c.repository == repository,
+                manifests.c.state_of == digest,
+                manifests.c.pushed_by == REGISTRY.name,
+            )
+        )
+    )
+
+
+def is_own(conn: Connection, repository: str, digest: Digest) -> bool:
+    """True if the registry itself made that manifest."""
+    found = conn.scalar(
+        select(manifests.c.pushed_by).where(manifests.c.repository == repository, manifests.c.digest == digest)
+    )
+    return found == REGISTRY.name
 
 
 def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
