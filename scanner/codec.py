@@ -9,11 +9,12 @@ tuples and such dataclasses).
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, fields, is_dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ocispec.strictjson import JsonValue, type_name
 from scanner.errors import ScanError
@@ -45,51 +46,102 @@ def from_json(kind: type[T], value: JsonValue, *, what: str) -> T:
     Raises:
         ScanError: a member is unknown, missing, or of another type.
     """
-    return cast(T, _read(kind, value, what))
+    try:
+        return cast(T, _reader(kind)(value))
+    except _Mismatch as error:
+        raise ScanError(f"{what}{error.place}: {error.detail}") from None
+
+
+class _Mismatch(Exception):  # noqa: N818  # caught above, never seen outside
+    """A value is not what its type says; `place` is told from the inside out, so that reading builds no paths."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.place = ""
+        self.detail = detail
+
+
+_Reader = Callable[[JsonValue], object]
 
 
 @cache
-def _members(kind: type) -> tuple[tuple[Field[Any], object], ...]:
-    hints = get_type_hints(kind)
-    return tuple((field, hints[field.name]) for field in fields(kind))
-
-
-def _read(kind: object, value: JsonValue, what: str) -> object:
+def _reader(kind: Hashable) -> _Reader:
+    """What reads a value of `kind`; made once, for types are looked at slowly and records are many."""
     if isinstance(kind, type):
         if is_dataclass(kind):
-            return _read_object(kind, value, what)
-        if issubclass(kind, StrEnum):
-            return _read_word(kind, value, what)
-        if kind in (str, int, bool) and type(value) is kind:
-            return value
-    elif get_origin(kind) is tuple:
-        item_kind = get_args(kind)[0]
-        if isinstance(value, list):
-            return tuple(_read(item_kind, item, f"{what}[{index}]") for index, item in enumerate(value))
-    elif get_origin(kind) in (UnionType, Union):
-        if value is None:
-            return None
-        return _read(next(option for option in get_args(kind) if option is not NoneType), value, what)
-    raise ScanError(f"{what}: got {type_name(value)}, expected {getattr(kind, '__name__', kind)}")
+            return _object_reader(kind)
+        return _word_reader(kind) if issubclass(kind, StrEnum) else _plain_reader(kind)
+    if get_origin(kind) is tuple:
+        return _tuple_reader(get_args(kind)[0])
+    if get_origin(kind) in (UnionType, Union):
+        read = _reader(next(option for option in get_args(kind) if option is not NoneType))
+        return lambda value: None if value is None else read(value)
+    raise TypeError(f"{kind} has no canonical JSON form")
 
 
-def _read_word(kind: type[StrEnum], value: JsonValue, what: str) -> StrEnum:
-    try:
-        return kind(cast(str, value))
-    except ValueError:
-        raise ScanError(f"{what}: got {value!r:.80}, expected one of {', '.join(kind)}") from None
+def _plain_reader(kind: type) -> _Reader:
+    def read(value: JsonValue) -> object:
+        if type(value) is not kind:
+            raise _Mismatch(f"got {type_name(value)}, expected {kind.__name__}")
+        return value
+
+    if kind not in (str, int, bool):
+        raise TypeError(f"{kind.__name__} has no canonical JSON form")
+    return read
 
 
-def _read_object(kind: type, value: JsonValue, what: str) -> object:
-    if not isinstance(value, dict):
-        raise ScanError(f"{what}: got {type_name(value)}, expected an object")
-    known = _members(kind)
-    if unknown := value.keys() - {field.name for field, _ in known}:
-        raise ScanError(f"{what}: unknown member {min(unknown)[:80]!r} in {kind.__name__}")
-    arguments: dict[str, object] = {}
-    for field, hint in known:
-        if field.name in value:
-            arguments[field.name] = _read(hint, value[field.name], f"{what}.{field.name}")
-        elif field.default is MISSING:
-            raise ScanError(f"{what}: {field.name} is missing in {kind.__name__}")
-    return kind(**arguments)
+def _word_reader(kind: type[StrEnum]) -> _Reader:
+    words: dict[object, StrEnum] = {word.value: word for word in kind}
+
+    def read(value: JsonValue) -> object:
+        word = words.get(value) if isinstance(value, str) else None
+        if word is None:
+            raise _Mismatch(f"got {value!r:.80}, expected one of {', '.join(kind)}")
+        return word
+
+    return read
+
+
+def _tuple_reader(item_kind: Hashable) -> _Reader:
+    item_reader = _reader(item_kind)
+
+    def read(value: JsonValue) -> object:
+        if not isinstance(value, list):
+            raise _Mismatch(f"got {type_name(value)}, expected an array")
+        index = 0
+        try:
+            items = []
+            for index, item in enumerate(value):  # noqa: B007  # the handler tells where it stopped
+                items.append(item_reader(item))
+        except _Mismatch as error:
+            error.place = f"[{index}]{error.place}"
+            raise
+        return tuple(items)
+
+    return read
+
+
+def _object_reader(kind: type) -> _Reader:
+    hints = get_type_hints(kind)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+
+    def read(value: JsonValue) -> object:
+        if not isinstance(value, dict):
+            raise _Mismatch(f"got {type_name(value)}, expected an object")
+        arguments: dict[str, object] = {}
+        name = ""
+        try:
+            for name, member in value.items():
+                arguments[name] = readers[name](member)
+        except KeyError:
+            raise _Mismatch(f"unknown member {name[:80]!r} in {kind.__name__}") from None
+        except _Mismatch as error:
+            error.place = f".{name}{error.place}"
+            raise
+        for name in required:
+            if name not in arguments:
+                raise _Mismatch(f"{name} is missing in {kind.__name__}")
+        return kind(**arguments)
+
+    return read
