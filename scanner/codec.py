@@ -47,7 +47,7 @@ def from_json(kind: type[T], value: JsonValue, *, what: str) -> T:
         ScanError: a member is unknown, missing, or of another type.
     """
     try:
-        return cast(T, _reader(kind)(value))
+        return cast(T, _reader(cast(Hashable, kind))(value))
     except _Mismatch as error:
         raise ScanError(f"{what}{error.place}: {error.detail}") from None
 
