@@ -72,6 +72,7 @@ def run(
         watch_interval=watch_interval,
         on_stop=on_stop,
         cgroup_parent=str(ContainerId(cgroup_parent)),
+        detach=detach,
     )
     return launch.detached() if detach else launch.foreground()
 
@@ -83,6 +84,7 @@ class Launch:
     request: StartRequest
     store: StateStore
     cgroup_parent: str
+    detach: bool
     watch: Watch | None
     watch_interval: float
     on_stop: Callable[[StopReason], None] | None
@@ -193,6 +195,7 @@ class Launch:
             stop_signal=request.stop_signal,
             stop_grace=request.stop_grace,
             cgroup_parent=self.cgroup_parent,
+            detached=self.detach,
             keep=request.keep,
         )
         group = container.group
