@@ -23,7 +23,7 @@ from ocispec.tree import MAX_LINKS, SYNTHETIC, Node, Tree
 
 ChangeKind = Literal["replaced", "removed", "metadata"]
 
-MAX_STEPS: Final = 20_000_000
+MAX_STEPS: Final = 2_000_000
 """Path components behind symlinks that one merge follows: real images need some thousands."""
 
 _MOUNT_POINTS: Final = (
@@ -88,7 +88,7 @@ class _Merger:
         self._nodes = 0  # members of all layers, and implied directories
         self._implied_bytes = 0
         self._steps = 0
-        self._renamed = False  # a name that hard links share was dropped: entry.path may be stale
+        self._links: dict[Node, list[bytes]] = {}  # every name that a node with more than one was given
         # The next six are of one layer.
         self._directories: dict[bytes, Node] = {}  # by their path as spelled, symlinks and all
         self._aliases: set[bytes] = set()  # those of its keys that are not the directory's path in the tree
@@ -106,8 +106,9 @@ class _Merger:
             self.changes += [self._found[path] for path in sorted(self._found)]
         self._add_mount_points()
         tree = Tree(self._root)
-        if self._renamed:
-            _name_by_tree(tree)
+        for node, names in self._links.items():
+            if held := [name for name in names if tree.get(name) is node]:
+                node.entry = node.entry._replace(path=min(held))
         return tree
 
     def _apply(self, content: LayerContent) -> None:
@@ -165,6 +166,7 @@ class _Merger:
             )
         parent.children[name] = source
         source.nlink += 1
+        self._links.setdefault(source, [source.entry.path]).append(path)
         if source.layer < self._layer:
             self._linked.add((parent, name))
         if self._record:
@@ -203,7 +205,6 @@ class _Merger:
                 pending += [(gone, key, path + b"/" + key, child) for key, child in gone.children.items()]
             else:
                 gone.nlink -= 1
-                self._renamed = self._renamed or gone.nlink > 0
             self._note_removal(above, own_name, path, gone)
 
     def _white_out(self, parent: Node, name: bytes, node: Node) -> None:
@@ -399,14 +400,3 @@ class _Merger:
 
 def _join(parent: Node, name: bytes) -> bytes:
     return parent.entry.path + b"/" + name if parent.entry.path else name
-
-
-def _name_by_tree(tree: Tree) -> None:
-    named: set[Node] = set()
-    for path, node in tree.walk():
-        if node.nlink > 1 and not node.is_directory:
-            if node in named:
-                continue
-            named.add(node)
-        if node.entry.path != path:
-            node.entry = node.entry._replace(path=path)

@@ -26,8 +26,8 @@ _NO_CHILDREN: Final[dict[bytes, Node]] = {}
 class Node:
     """One file or directory; names that are hard links of each other share one Node.
 
-    `entry` has the metadata in force, and as `path` the node's name in the tree (one of them where it has
-    several). `layer` is the index of the layer that `entry` comes from: where a FILE's data
+    `entry` has the metadata in force, and as `path` the node's name in the tree (the first in byte order
+    where it has several). `layer` is the index of the layer that `entry` comes from: where a FILE's data
     lies; for a directory, who set its owner and mode last; SYNTHETIC where no layer did. `nlink` is as
     stat(2) has it: 2 and the subdirectories, or the number of names.
     """
