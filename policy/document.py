@@ -135,7 +135,7 @@ class _Reader:
 
     def _scalar(self, event: ScalarEvent) -> JsonValue:
         text = event.value
-        if event.style is not None:
+        if event.style:  # quoted, or a block of text: the C reader says "" of a plain one, the Python reader None
             return text
         if text in {"", "null"}:
             return None

@@ -42,8 +42,9 @@ def policy_schema() -> Schema:
 def schema_problems(value: JsonValue) -> Iterator[str]:
     """Everything in `value` that the schema does not allow, in the order of the document."""
     errors = _validator().iter_errors(value)
-    for error in sorted(errors, key=lambda error: ([str(part) for part in error.absolute_path], error.message)):
-        yield from _problem(error)
+    ordered = sorted(errors, key=lambda error: ([str(part) for part in error.absolute_path], error.message))
+    # jsonschema reports each missing key with all that are required: every problem is told once.
+    yield from dict.fromkeys(problem for error in ordered for problem in _problem(error))
 
 
 @cache

@@ -64,7 +64,8 @@ def parse_expression(text: str) -> Expression | None:
         return None
     try:
         return _read(_licensing().parse(text, validate=False, strict=True))
-    except (ExpressionError, ExpressionParseError, PolicyError, RecursionError, ValueError):
+    except (ExpressionError, ExpressionParseError, PolicyError, RecursionError, ValueError, TypeError, AttributeError):
+        # The library lets errors of its own out on some malformed input.
         return None
 
 

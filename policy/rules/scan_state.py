@@ -24,6 +24,8 @@ UNKNOWN_CODES = (
     "unowned-executable",
     "no-operating-system",
     "unreadable-licence",
+    "foreign-origin",
+    "no-end-of-life-date",
 )
 """The codes of `scanner.model.Unknown` that a policy may name; any other is denied."""
 
