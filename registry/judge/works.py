@@ -262,15 +262,18 @@ def unbundle(descriptor: int, count: int) -> list[bytes]:
         SpecError: there are fewer, or more.
     """
     parts: list[bytes] = []
+    left = os.fstat(descriptor).st_size
     with open(descriptor, "rb", closefd=False) as file:
         for _ in range(count):
-            (length,) = _LENGTH.unpack(file.read(_LENGTH.size).ljust(_LENGTH.size, b"\xff"))
-            part = file.read(length) if length < 2**40 else b""
-            if len(part) != length:
+            header = file.read(_LENGTH.size)
+            left -= len(header)
+            length = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else left + 1
+            if length > left:
                 raise SpecError("bundle: cut off")
-            parts.append(part)
-        if file.read(1):
-            raise SpecError("bundle: bytes behind its end")
+            parts.append(file.read(length))
+            left -= length
+    if left:
+        raise SpecError("bundle: bytes behind its end")
     return parts
 
 
