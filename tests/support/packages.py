@@ -56,7 +56,7 @@ class Deb:
 def dep5(licence: str) -> str:
     """A machine-readable copyright file of one licence."""
     return (
-        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
+        "Format: copyright-format/1.0\n"
         "Upstream-Name: example\n\n"
         f"Files: *\nCopyright: 2024 Somebody\nLicense: {licence}\n The text of {licence}.\n"
     )
