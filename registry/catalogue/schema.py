@@ -238,6 +238,7 @@ images = Table(
     Column("message", Text, nullable=False, default=""),
     Column("until", Moment),  # the end of a warning or grace
     Column("decision", DigestText),
+    Column("revoked_by", BigInteger, nullable=False, default=0),  # number of the list that revoked it, 0 if none
     Column("first_seen", Moment, nullable=False),
     Column("changed", Moment, nullable=False),
     Column("judged", Moment),
@@ -248,6 +249,18 @@ images = Table(
 """The state of each image and index in each repository. The web inserts it as quarantined; the judge changes it."""
 Index("images_by_state", images.c.state, images.c.repository)
 Index("images_by_digest", images.c.digest)
+
+image_keys = Table(
+    "image_keys",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("key", String(160), nullable=False),
+    PrimaryKeyConstraint("repository", "digest", "key"),
+    ForeignKeyConstraint(["repository", "digest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
+)
+"""What identifies a judged image to statements: `config:…`, `layer:<diff_id>`, `chain:<chain ID>`."""
+Index("image_keys_by_key", image_keys.c.key)
 
 layers = Table(
     "layers",
@@ -278,6 +291,17 @@ statements = Table(
 """What officers and builds signed: approvals, waivers, withdrawals, revocation lists, policies, floors."""
 Index("statements_by_type", statements.c.type, statements.c.number)
 Index("statements_by_subject", statements.c.subject)
+
+statement_keys = Table(
+    "statement_keys",
+    metadata,
+    Column("key", String(160), nullable=False),
+    Column("statement", DigestText, nullable=False),
+    PrimaryKeyConstraint("key", "statement"),
+    ForeignKeyConstraint(["statement"], ["statements.digest"], ondelete="CASCADE"),
+)
+"""What a statement may concern, in the words of `image_keys`; `withdraws:<statement>` for a withdrawal."""
+Index("statement_keys_by_statement", statement_keys.c.statement)
 
 trust = Table(
     "trust",
