@@ -38,6 +38,10 @@ class StateError(ContainerError):
     """The state folder is not ours, not readable, or the container is not in the state this needs."""
 
 
+class StoreError(ContainerError):
+    """The local store cannot be read or written: not ours, damaged, in use, or the disk is full."""
+
+
 class HostError(ContainerError):
     """This host lacks what the sandbox needs: a kernel feature, a controller, a tool, a privilege."""
 
