@@ -64,7 +64,7 @@ def test_the_registry_file_switches_attachments_on_for_that_host_and_port_only()
 
 
 def test_a_registry_without_a_key_gets_no_files() -> None:
-    with pytest.raises(PolicyError, match="registry .other"):
+    with pytest.raises(PolicyError, match="other"):
         podman(RING.trust, "other.example", NOW)
     with pytest.raises(PolicyError, match="no valid key"):
         podman(RING.trust.revoking([RING.registry.public.id]), REGISTRY, NOW)

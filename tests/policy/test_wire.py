@@ -391,6 +391,7 @@ def test_what_nobody_would_read_is_not_signed() -> None:
         replace(image_approval(image_facts()), issued=NOW + timedelta(microseconds=1)),
         replace(image_approval(image_facts()), platform="linux"),
         replace(policy_statement(), version=2**53),
+        replace(image_approval(image_facts()), diff_ids=list(image_approval(image_facts()).diff_ids)),  # type: ignore[arg-type]  # reads back as a tuple
     ):
         with pytest.raises(TrustError) as refused:
             wire.encode(bad)
