@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from registry.api import base, blobs, catalog, errors, health, manifests, referrers, tags, uploads
 from registry.api.base import API_VERSION, is_open, require_principal
+from registry.api.body import drain
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator, BasicAuthenticator
 from registry.catalogue.database import Catalogue
@@ -108,6 +109,8 @@ def _check_request() -> None:
 
 
 def _finish(response: Response) -> Response:
+    if response.status_code >= 400 and request.method in {"POST", "PUT", "PATCH"}:
+        drain()
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.path.startswith("/v2/"):
         response.headers.update(API_VERSION)

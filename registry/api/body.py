@@ -18,6 +18,12 @@ from registry.settings import HttpSettings
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
 
+DRAIN: Final = 8 * 1024 * 1024
+"""Bytes of a refused body that are still read."""
+
+DRAIN_SECONDS: Final = 5.0
+"""How long they are read for."""
+
 PAUSE: Final = 10.0
 """Seconds between two looks at the clock: minimum rate, deadline, and whether the session is still ours."""
 
@@ -104,6 +110,22 @@ class Body:
             self._problem = f"took longer than {self._settings.body_deadline} seconds"
         elif received < self._settings.body_minimum_rate * seconds:
             self._problem = f"came slower than {self._settings.body_minimum_rate} bytes a second"
+
+
+def drain() -> None:
+    """Read and drop the rest of a refused request's body, if it is short.
+
+    A server that answers and closes while the client still sends makes most clients say "broken pipe" instead of
+    what they were answered.
+    """
+    if (announced() or 0) > DRAIN:
+        return
+    left, ends = DRAIN, time.monotonic() + DRAIN_SECONDS
+    while left > 0 and time.monotonic() < ends:
+        chunk = request.stream.read(min(READ, left))
+        if not chunk:
+            return
+        left -= len(chunk)
 
 
 def whole_body(settings: HttpSettings, *, limit: int) -> bytes:

@@ -17,13 +17,18 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import yaml
+from sqlalchemy import update
 
+from ocispec.digest import Digest
+from policy.model import State
 from registry.access import Role
 from registry.authenticate import hash_secret, new_secret
 from registry.catalogue.accounts import Account, add_account
 from registry.catalogue.database import Catalogue
+from registry.catalogue.schema import images, tags
 from registry.prepare import prepare
 from registry.settings import Settings, load
+from tests.support.images import BuiltImage
 from tests.support.processes import end, free_port, wait_for_port
 
 
@@ -127,6 +132,44 @@ class LiveRegistry:
             return Answer(status=answer.status, headers=found, body=answer.read())
         finally:
             connection.close()
+
+    def push_blob(self, repository: str, content: bytes, *, account: str = "pusher") -> Digest:
+        """Push a blob in one request."""
+        digest = Digest.of(content)
+        path = f"/v2/{repository}/blobs/uploads/?digest={digest}"
+        answer = self.request("POST", path, account=account, body=content)
+        assert answer.status == 201, answer
+        return digest
+
+    def put_manifest(
+        self, repository: str, reference: object, raw: bytes, media_type: str, *, account: str = "pusher"
+    ) -> Answer:
+        """Push a manifest."""
+        path = f"/v2/{repository}/manifests/{reference}"
+        return self.request("PUT", path, account=account, body=raw, Content_Type=media_type)
+
+    def push(self, repository: str, image: BuiltImage, reference: object = "latest") -> Answer:
+        """Push an image with its blobs."""
+        for content in image.blobs.values():
+            self.push_blob(repository, content)
+        answer = self.put_manifest(repository, reference, image.manifest.raw, image.manifest.media_type)
+        assert answer.status == 201, answer
+        return answer
+
+    def judge(self, repository: str, digest: Digest, state: State, *, serve: str | None = None) -> None:
+        """Write a state (and a tag's served value) into the catalogue, as the judge would."""
+        catalogue = self.catalogue()
+        with catalogue.write() as conn:
+            where = (images.c.repository == repository, images.c.digest == digest)
+            changed = conn.execute(
+                update(images).where(*where).values(state=str(state), reason="of-the-test", message="says the test")
+            )
+            assert changed.rowcount == 1
+            if serve is not None:
+                conn.execute(
+                    update(tags).where(tags.c.repository == repository, tags.c.tag == serve).values(served=digest)
+                )
+        catalogue.close()
 
 
 @contextmanager
