@@ -1,0 +1,351 @@
+"""What officers and builds signed, as the registry keeps it: taken in after proof, found again by what it concerns.
+
+A statement is one row, named by the digest of its payload; the same payload signed by more people is that row with
+more signatures. Each row has keys (`config:…`, `layer:…`, `chain:…`), and so has each judged image: what a new
+statement touches, and what may count for an image, are look-ups. Every acceptance raises the generation, by which a
+judgement that began before it is recognised as out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from ocispec.config import chain_ids
+from ocispec.digest import Digest
+from policy import dsse, wire
+from policy.errors import PolicyError
+from policy.globs import Glob
+from policy.load import load
+from policy.model import ImageFacts, Signed
+from policy.statements import (
+    ImageApproval,
+    LayerApproval,
+    PolicyFloor,
+    PolicyStatement,
+    RevocationList,
+    Statement,
+    Waiver,
+    Withdrawal,
+)
+from policy.trust import Trust, check_number, expiry
+from registry.catalogue import schema
+from registry.catalogue.database import insert_new, put_row
+
+ACCEPTED: Final = (ImageApproval, LayerApproval, Waiver, Withdrawal, RevocationList, PolicyStatement, PolicyFloor)
+"""What can be handed in; all else that the registry keeps, it signs itself."""
+
+MAX_FOR_IMAGE: Final = 4000
+"""Statements looked up for one image, newest first."""
+
+_GENERATION: Final = "generation"
+_TABLE = schema.statements.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A statement that was taken in; `new` is False if the registry had it with all these signatures."""
+
+    signed: Signed[Statement]
+    new: bool
+
+
+def accept(conn: Connection, trust: Trust, envelope: bytes, *, by: str, now: datetime) -> Accepted:
+    """Prove a statement and keep it, in the caller's writing transaction.
+
+    Raises:
+        TrustError: not believed, of a kind that is not handed in, or its number does not follow.
+        PolicyError: a policy that cannot be used.
+    """
+    signed = trust.verify_any(envelope, ACCEPTED, now)
+    statement = signed.statement
+    if isinstance(statement, PolicyStatement):
+        policy = load(statement.document)
+        if (policy.name, policy.version) != (statement.name, statement.version):
+            got, want = f"{policy.name} {policy.version}", f"{statement.name} {statement.version}"
+            raise PolicyError(f"policy {signed.digest}: the document is {got}, the statement says {want}")
+    before = conn.execute(select(schema.statements).where(_TABLE.digest == signed.digest)).first()
+    if before is not None:
+        return _merge(conn, trust, signed, before.envelope, now)
+    _check_follows(conn, signed)
+    insert_row = insert(schema.statements).values(
+        digest=signed.digest,
+        type=type(statement).__name__,
+        subject=_subject(statement),
+        number=_number(statement),
+        envelope=envelope,
+        received=now,
+        received_by=by,
+        expires=expiry(statement),
+    )
+    conn.execute(insert_row)
+    for key in keys_of_statement(statement):
+        insert_new(conn, schema.statement_keys, key=key, statement=signed.digest)
+    if isinstance(statement, Withdrawal):
+        conn.execute(update(schema.statements).where(_TABLE.digest == statement.statement).values(withdrawn=now))
+    raise_generation(conn)
+    return Accepted(signed=signed, new=True)
+
+
+def _merge(conn: Connection, trust: Trust, signed: Signed[Statement], kept: bytes, now: datetime) -> Accepted:
+    """The row that is there, with the signatures of both; only believed ones are kept, so nobody can fill it up."""
+    what = f"statement {signed.digest}"
+    stored = dsse.parse(kept, what=what)
+    before, offered = (_proven(trust, envelope) for envelope in (stored, dsse.parse(signed.envelope, what=what)))
+    if offered.keys() <= before.keys():
+        return Accepted(signed=signed, new=False)
+    merged = dsse.assemble(stored.payload, (offered | before).values())
+    conn.execute(update(schema.statements).where(_TABLE.digest == signed.digest).values(envelope=merged))
+    raise_generation(conn)
+    return Accepted(signed=trust.verify_any(merged, ACCEPTED, now), new=True)
+
+
+def _proven(trust: Trust, envelope: dsse.Envelope) -> dict[str, dsse.Signature]:
+    """The signatures in an envelope that are by keys of trust.json, by key."""
+    return {
+        signature.key_id: signature
+        for signature in envelope.signatures
+        if (key := trust.keys.get(signature.key_id)) is not None
+        and key.key.verifies(envelope.message, signature.signature)
+    }
+
+
+def _check_follows(conn: Connection, signed: Signed[Statement]) -> None:
+    """A policy's version, a floor and a list's number follow the one before, as every host will demand."""
+    statement = signed.statement
+    match statement:
+        case PolicyStatement(name=name) | PolicyFloor(name=name):
+            newest = next((row for row in _newest(conn, type(statement)) if _name_of(row.envelope) == name), None)
+            what = f"{type(statement).__name__} {name}"
+        case RevocationList():
+            newest = next(iter(_newest(conn, RevocationList)), None)
+            what = "revocation list"
+        case _:
+            return
+    if newest is not None:
+        number = _number(statement) or 0
+        check_number(what, (newest.number, newest.digest), (number, signed.digest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    digest: Digest
+    number: int
+    envelope: bytes
+    received: datetime
+
+
+def _newest(conn: Connection, kind: type[Statement]) -> Iterable[_Row]:
+    rows = conn.execute(
+        select(_TABLE.digest, _TABLE.number, _TABLE.envelope, _TABLE.received)
+        .where(_TABLE.type == kind.__name__)
+        .order_by(_TABLE.number.desc())
+    )
+    return (_Row(digest=row.digest, number=row.number, envelope=row.envelope, received=row.received) for row in rows)
+
+
+def _name_of(envelope: bytes) -> str:
+    statement = wire.decode(dsse.parse(envelope, what="statement").payload, what="statement")
+    return statement.name if isinstance(statement, PolicyStatement | PolicyFloor) else ""
+
+
+def keys_of_statement(statement: Statement) -> tuple[str, ...]:
+    """What a statement may concern, in the words of `image_keys`."""
+    match statement:
+        case ImageApproval(config=config, diff_ids=diff_ids):
+            return (f"config:{config}", *(f"chain:{chain}" for chain in chain_ids(diff_ids)[-1:]))
+        case LayerApproval(diff_id=diff_id):
+            return (f"layer:{diff_id}",)
+        case Withdrawal(statement=withdrawn):
+            return (f"withdraws:{withdrawn}",)
+        case Waiver():
+            return ("waiver",)
+        case _:
+            return ()
+
+
+def keys_of_image(config: Digest, diff_ids: Iterable[Digest]) -> tuple[str, ...]:
+    """What identifies an image to statements."""
+    layers = tuple(dict.fromkeys(diff_ids))
+    chain = chain_ids(tuple(diff_ids))
+    return (f"config:{config}", *(f"layer:{layer}" for layer in layers), *(f"chain:{each}" for each in chain))
+
+
+def _subject(statement: Statement) -> Digest | None:
+    match statement:
+        case ImageApproval(manifest=digest) | LayerApproval(diff_id=digest) | Withdrawal(statement=digest):
+            return digest
+        case PolicyStatement(document=document):
+            return Digest.of(document)
+        case _:
+            return None
+
+
+def _number(statement: Statement) -> int | None:
+    match statement:
+        case RevocationList(number=number):
+            return number
+        case PolicyStatement(version=version) | PolicyFloor(version=version):
+            return version
+        case _:
+            return None
+
+
+# ---- what is in force -------------------------------------------------------------------------------------------
+
+
+def generation(conn: Connection) -> int:
+    """How often what judgements rest on has changed."""
+    found = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == _GENERATION))
+    return int(found or 0)
+
+
+def raise_generation(conn: Connection) -> None:
+    """What judgements rest on has changed: one that began before must be taken again."""
+    put_row(conn, schema.meta, name=_GENERATION, value=str(generation(conn) + 1))
+
+
+def stored_trust(conn: Connection) -> bytes | None:
+    """The newest trust.json, or None."""
+    query = select(schema.trust.c.document).order_by(schema.trust.c.version.desc()).limit(1)
+    return conn.scalar(query)
+
+
+def accept_trust(conn: Connection, envelope: bytes, *, by: str, now: datetime) -> Trust:
+    """Take a trust.json: the first as it is, a newer one by the rules of `Trust.update`.
+
+    Raises:
+        TrustError: as those say.
+    """
+    stored = stored_trust(conn)
+    before = Trust.stored(stored, now) if stored is not None else None
+    trust = Trust.parse(envelope, now) if before is None else before.update(envelope, now)
+    if before is None or trust.digest != before.digest:
+        conn.execute(
+            insert(schema.trust).values(version=trust.root.version, document=envelope, received=now, received_by=by)
+        )
+        raise_generation(conn)
+    return trust
+
+
+def trust_in_force(conn: Connection, now: datetime) -> Trust | None:
+    """The newest trust.json without the keys that the revocation list names; None before there is one.
+
+    Raises:
+        TrustError: what is stored is not believed any more.
+    """
+    stored = stored_trust(conn)
+    if stored is None:
+        return None
+    trust = Trust.stored(stored, now)
+    listed = revocation_list(conn)
+    if listed is None:
+        return trust
+    return trust.revoking(trust.verify(listed, RevocationList, now).statement.keys)
+
+
+def revocation_list(conn: Connection) -> bytes | None:
+    """The envelope of the newest revocation list, or None."""
+    newest = next(iter(_newest(conn, RevocationList)), None)
+    return newest.envelope if newest is not None else None
+
+
+def current_policy(conn: Connection, trust: Trust, now: datetime) -> Signed[PolicyStatement] | None:
+    """The policy in force: of the newest version of each name, the one issued last - as the signer chooses too.
+
+    Raises:
+        TrustError: what is stored is not believed any more.
+    """
+    found: dict[str, Signed[PolicyStatement]] = {}
+    for row in _newest(conn, PolicyStatement):
+        name = _name_of(row.envelope)
+        if name not in found:
+            found[name] = trust.verify(row.envelope, PolicyStatement, now)
+    return max(found.values(), key=lambda signed: (signed.statement.issued, signed.statement.name), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueStatements:
+    """The statements that may count for an image; implements `policy.evidence.StatementSource`."""
+
+    conn: Connection
+    now: datetime
+
+    def envelopes(self, image: ImageFacts) -> Iterable[bytes]:
+        """See `StatementSource`."""
+        keys = keys_of_image(image.config, [layer.diff_id for layer in image.layers])
+        table, keyed = schema.statements, schema.statement_keys
+        alive = (_TABLE.expires.is_(None)) | (_TABLE.expires > self.now)
+        found = self.conn.execute(
+            select(_TABLE.digest, _TABLE.envelope)
+            .select_from(table.join(keyed, keyed.c.statement == _TABLE.digest))
+            .where(keyed.c.key.in_((*keys, "waiver")), alive)
+            .distinct()
+            .order_by(_TABLE.received.desc(), _TABLE.digest)
+            .limit(MAX_FOR_IMAGE)
+        ).all()
+        withdrawals = [f"withdraws:{row.digest}" for row in found]
+        taken_back = self.conn.scalars(
+            select(_TABLE.envelope)
+            .select_from(table.join(keyed, keyed.c.statement == _TABLE.digest))
+            .where(keyed.c.key.in_(withdrawals))
+            .order_by(_TABLE.digest)
+        ).all()
+        # Withdrawals first: `verify_many` stops at a bound, and what takes away must not be what is cut.
+        return [*taken_back, *(row.envelope for row in found)]
+
+    def revocation_list(self) -> bytes | None:
+        """See `StatementSource`."""
+        return revocation_list(self.conn)
+
+
+# ---- what a change touches --------------------------------------------------------------------------------------
+
+
+def touched(conn: Connection, signed: Signed[Statement], *, registry: str) -> tuple[tuple[str, Digest], ...]:
+    """The images (repository, digest) whose judgement a statement may change."""
+    statement = signed.statement
+    match statement:
+        case ImageApproval() | LayerApproval():
+            return _with_keys(conn, keys_of_statement(statement))
+        case Withdrawal(statement=withdrawn):
+            return _touched_by_withdrawal(conn, withdrawn)
+        case Waiver(scope=scope):
+            return _in_scope(conn, scope, registry)
+        case _:
+            return all_images(conn)
+
+
+def all_images(conn: Connection) -> tuple[tuple[str, Digest], ...]:
+    """Every image and index."""
+    table = schema.images
+    rows = conn.execute(select(table.c.repository, table.c.digest).order_by(table.c.repository, table.c.digest))
+    return tuple((row.repository, row.digest) for row in rows)
+
+
+def _with_keys(conn: Connection, keys: Iterable[str]) -> tuple[tuple[str, Digest], ...]:
+    table = schema.image_keys
+    rows = conn.execute(select(table.c.repository, table.c.digest).where(table.c.key.in_(tuple(keys))).distinct())
+    return tuple((row.repository, row.digest) for row in rows)
+
+
+def _touched_by_withdrawal(conn: Connection, statement: Digest) -> tuple[tuple[str, Digest], ...]:
+    row = conn.execute(select(_TABLE.type, _TABLE.envelope).where(_TABLE.digest == statement)).first()
+    if row is None:
+        return ()
+    if row.type == Waiver.__name__:
+        return all_images(conn)
+    table = schema.statement_keys
+    return _with_keys(conn, conn.scalars(select(table.c.key).where(table.c.statement == statement)).all())
+
+
+def _in_scope(conn: Connection, scope: str, registry: str) -> tuple[tuple[str, Digest], ...]:
+    try:
+        glob = Glob.compile(scope)
+    except PolicyError:
+        return ()
+    return tuple(image for image in all_images(conn) if glob.matches(f"{registry}/{image[0]}"))
