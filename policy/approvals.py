@@ -13,7 +13,7 @@ from datetime import datetime
 from ocispec.digest import Digest
 from policy.model import Signed, Signer
 from policy.settings import ApprovalTerms, Level, Quorum, spell_duration, spell_quorums
-from policy.statements import ImageApproval, LayerApproval, Role, Waiver, Withdrawal
+from policy.statements import ImageApproval, LayerApproval, RevocationList, Role, Waiver, Withdrawal
 from policy.times import SKEW
 
 
@@ -78,6 +78,7 @@ class Counting:
     repository: str
     withdrawals: Mapping[Digest, tuple[Signed[Withdrawal], ...]]
     revoked_keys: frozenset[str]
+    revoked_statements: frozenset[Digest]
 
     @classmethod
     def of(
@@ -86,14 +87,21 @@ class Counting:
         now: datetime,
         repository: str,
         withdrawals: Iterable[Signed[Withdrawal]],
-        revoked_keys: Iterable[str],
+        revocations: Signed[RevocationList] | None,
     ) -> Counting:
         """Index the withdrawals by what they withdraw; `repository` is `registry/repository`."""
+        listed = revocations.statement if revocations is not None else None
         found: dict[Digest, tuple[Signed[Withdrawal], ...]] = {}
         for withdrawal in withdrawals:
             key = withdrawal.statement.statement
             found[key] = (*found.get(key, ()), withdrawal)
-        return cls(now=now, repository=repository, withdrawals=found, revoked_keys=frozenset(revoked_keys))
+        return cls(
+            now=now,
+            repository=repository,
+            withdrawals=found,
+            revoked_keys=frozenset(listed.keys if listed is not None else ()),
+            revoked_statements=frozenset(listed.digests if listed is not None else ()),
+        )
 
     def withdrawn(self, signed: Signed[ImageApproval] | Signed[LayerApproval] | Signed[Waiver]) -> bool:
         """True if an officer, or an owner who signed it, took it back. A withdrawal has no date that it waits for."""
@@ -110,6 +118,8 @@ class Counting:
         """Why a statement does not count at this time, whoever signed it; codes begin with `prefix`."""
         statement = signed.statement
         who = ", ".join(signer.owner for signer in signed.signers)
+        if signed.digest in self.revoked_statements:
+            return Discount(code=f"{prefix}-revoked", statement=signed.digest, detail=f"{who}: revoked")
         if self.withdrawn(signed):
             return Discount(code=f"{prefix}-withdrawn", statement=signed.digest, detail=f"{who}: withdrawn")
         if statement.issued > self.now + SKEW:

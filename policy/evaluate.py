@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ocispec.digest import Digest
-from policy.approvals import Counting, Refusal, soonest, union
+from policy.approvals import Counting, soonest, union
 from policy.codec import evidence_digest
 from policy.combine import all_of, run
 from policy.hierarchy import Standing, Subject, place
-from policy.model import Decision, Evidence, Note, Outcome, State, Verdict
+from policy.model import Decision, Evidence, Note, Outcome, Verdict
 from policy.rules.config import config_refusals
-from policy.rules.interface import View, deny, unknown
+from policy.rules.interface import View, unknown
 from policy.rules.revocation import Revocable, revocation_verdicts
 from policy.rules.scan_state import freshness, scan_complete, unknowns
 from policy.settings import Check, Policy
+from policy.verdicts import refusal_verdict, state_of
 from policy.waivers import apply_waivers
 
 MAX_PLACES = 16
@@ -146,6 +147,9 @@ def _hierarchy(view: View) -> Iterable[Verdict]:
 
 def _config(view: View) -> Iterable[Verdict]:
     image = view.evidence.image
+    if view.standing.refusals and view.standing.parent is None:
+        # It stands on nothing that its config could be compared with, and is refused for that.
+        return []
     refusals = config_refusals(view.standing, image.config_facts, image.user, image.config)
     return [refusal_verdict("config", refusal) for refusal in refusals]
 
@@ -164,33 +168,13 @@ def _rejected(evidence: Evidence) -> Iterable[Verdict]:
     )
 
 
-def refusal_verdict(rule: str, refusal: Refusal) -> Verdict:
-    """A refusal of the hierarchy or the config as a verdict."""
-    return deny(rule, refusal.reason, refusal.subject, refusal.message, layer=refusal.layer, fix=refusal.fix)
-
-
-def state_of(verdicts: Iterable[Verdict]) -> State:
-    """The state that follows from all verdicts."""
-    found = list(verdicts)
-    refused = [verdict for verdict in found if verdict.outcome is not Outcome.ALLOW]
-    if any(verdict.rule == "revocation" and verdict.reason == "revoked" for verdict in refused):
-        return State.REVOKED
-    if refused or not found:
-        return State.DENIED
-    notes = {verdict.note for verdict in found}
-    if Note.GRACE in notes:
-        return State.GRACE
-    return State.WARNING if Note.WARNING in notes else State.CLEARED
-
-
 def counting_of(evidence: Evidence) -> Counting:
     """What counts of the evidence's statements: withdrawals and revoked keys applied, at its time."""
-    revoked = evidence.revocations.statement.keys if evidence.revocations is not None else ()
     return Counting.of(
         now=evidence.now,
         repository=f"{evidence.image.registry}/{evidence.image.repository}",
         withdrawals=evidence.withdrawals,
-        revoked_keys=revoked,
+        revocations=evidence.revocations,
     )
 
 

@@ -79,7 +79,7 @@ def apply_waivers(
                 continue
             judged = _judge(exception, terms, level, counting)
             if isinstance(judged, Verdict):
-                notes[judged_key(judged, exception)] = judged
+                notes[_note_key(judged, exception)] = judged
             elif best is None or exception.signed.statement.expires > best[1].statement.expires:
                 best = judged, exception.signed
         if best is None:
@@ -95,7 +95,26 @@ def apply_waivers(
     )
 
 
-def judged_key(note: Verdict, exception: _Exception) -> tuple[Digest, str]:
+def waiver_objection(policy: Policy, signed: Signed[Waiver], level: str, counting: Counting) -> tuple[str, str] | None:
+    """Why `signed` counts for no rule at `level`, as a code and words; None if it counts for one."""
+    exceptions = _exceptions([signed], counting.repository)
+    if not exceptions:
+        return "waiver-out-of-scope", f"its scope is {signed.statement.scope}, not {counting.repository}"
+    named = [signed.statement.rule] if signed.statement.rule != "*" else [*_waivable_rules(policy)]
+    notes = [_judge(exceptions[0], policy.waiver_terms(rule, level), level, counting) for rule in named]
+    if any(isinstance(note, Tally) for note in notes):
+        return None
+    refused = [note for note in notes if isinstance(note, Verdict)]
+    if not refused:
+        return "waiver-not-possible", "the policy lets nobody waive anything"
+    return refused[0].reason, refused[0].message
+
+
+def _waivable_rules(policy: Policy) -> Iterable[str]:
+    return sorted({rule for terms in policy.waivers for rule in terms.rules})
+
+
+def _note_key(note: Verdict, exception: _Exception) -> tuple[Digest, str]:
     """One note for each waiver and reason, however many refusals it would fit."""
     return exception.signed.digest, note.reason
 
