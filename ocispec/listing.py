@@ -1,10 +1,10 @@
 """A layer's list of members as bytes, to be kept by diff_id and READER_VERSION beside the layer.
 
-    magic 8 | reader version 4 | diff_id 32 | layer size 8 | members 4 | body length 8 | body sha256 32 | body
+    magic 8 | reader version 4 | diff_id 32 | layer size 8 | members 4 | body length 8 | sha256 32 | body
 
-The body, deflated, is a table of fixed records, one a member, and behind it their strings: path, target
-and attributes of each in turn. What is loaded is checked as strictly as what the reader makes, so a damaged
-or foreign listing is an error, and never another tree.
+The checksum is of all else. The body, deflated, is a table of fixed records, one a member, and behind it
+their strings: path, target and attributes of each in turn. What is loaded is checked as strictly as what
+the reader makes, so a damaged or foreign listing is an error, and never another tree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from ocispec.tar import BLOCK
 
 MAGIC: Final = b"pqlist\0\1"
 
-_HEADER = struct.Struct("<8sI32sQIQ32s")
+_HEADER = struct.Struct("<8sI32sQIQ")
+_CHECKSUM: Final = 32
 # code, mode; uid, gid; mtime, ns; size, offset; major, minor; lengths of path, target and attributes.
 _RECORD = struct.Struct("<BHIIqIQQHIHHI")
 _XATTR = struct.Struct("<BI")
@@ -56,15 +57,10 @@ def dump(content: LayerContent) -> bytes:
             strings += (path, target)
     body = b"".join(records) + b"".join(strings)
     header = _HEADER.pack(
-        MAGIC,
-        READER_VERSION,
-        bytes.fromhex(content.diff_id.hex),
-        content.size,
-        len(content.members),
-        len(body),
-        hashlib.sha256(body).digest(),
+        MAGIC, READER_VERSION, bytes.fromhex(content.diff_id.hex), content.size, len(content.members), len(body)
     )
-    return header + zlib.compress(body, _LEVEL)
+    deflated = zlib.compress(body, _LEVEL)
+    return header + hashlib.sha256(header + deflated).digest() + deflated
 
 
 def load(raw: bytes) -> LayerContent:
@@ -73,19 +69,20 @@ def load(raw: bytes) -> LayerContent:
     Raises:
         SpecError: not a listing, of another version, or damaged.
     """
-    if len(raw) < _HEADER.size:
-        raise SpecError(f"listing: got {len(raw)} bytes, expected at least {_HEADER.size}")
-    magic, version, diff_id, size, count, length, checksum = _HEADER.unpack_from(raw)
+    begin = _HEADER.size + _CHECKSUM
+    if len(raw) < begin:
+        raise SpecError(f"listing: got {len(raw)} bytes, expected at least {begin}")
+    magic, version, diff_id, size, count, length = _HEADER.unpack_from(raw)
     if magic != MAGIC or version != READER_VERSION:
         raise SpecError(
             f"listing: got magic {magic!r} and reader version {version}, expected {MAGIC!r} and {READER_VERSION}"
         )
     what = f"listing of layer sha256:{diff_id.hex()}"
+    if hashlib.sha256(raw[: _HEADER.size] + raw[begin:]).digest() != raw[_HEADER.size : begin]:
+        raise SpecError(f"{what}: its checksum is wrong")
     if count > LIMITS.entries or not count * _RECORD.size <= length <= _MAX_BODY or size % BLOCK:
         raise SpecError(f"{what}: {count} members in {length} bytes of a layer of {size} is not possible")
-    body = _inflate(raw[_HEADER.size :], length, what)
-    if hashlib.sha256(body).digest() != checksum:
-        raise SpecError(f"{what}: its checksum is wrong")
+    body = _inflate(raw[begin:], length, what)
     try:
         members = _members(body, count, size)
     except (ValueError, struct.error, tarfields.FieldError) as error:
@@ -107,33 +104,44 @@ def _inflate(data: bytes, length: int, what: str) -> bytes:
 def _members(body: bytes, count: int, layer_size: int) -> tuple[Member, ...]:
     members: list[Member] = []
     at = count * _RECORD.size
-    is_path = _PATH.fullmatch
+    end = len(body)
+    heads: set[bytes] = set()
     for record in _RECORD.iter_unpack(memoryview(body)[:at]):
-        code, mode, uid, gid, seconds, nanoseconds, size, offset, major, minor, *lengths = record
-        path_end = at + lengths[0]
-        target_end = path_end + lengths[1]
-        end = target_end + lengths[2]
-        path, target = body[at:path_end], body[path_end:target_end]
-        if end > len(body) or len(path) > tarfields.MAX_PATH or is_path(path) is None:
-            raise ValueError(f"path {path[:80]!r} is not canonical")
+        code, mode, uid, gid, seconds, nanoseconds, size, offset, major, minor, path_size, target_size, rest = record
+        path = body[at : at + path_size]
+        at += path_size
+        head, _, name = path.rpartition(b"/")
+        # Most members share their directory with the one before: the whole path is checked once for it.
+        if head not in heads or name in (b"", b".", b"..") or len(name) > tarfields.MAX_NAME or b"\0" in name:
+            if _PATH.fullmatch(path) is None:
+                raise ValueError(f"path {path[:80]!r} is not canonical")
+            heads = {head} if head else set()
+        target = b""
+        xattrs: tuple[tuple[bytes, bytes], ...] = ()
+        if target_size or rest:
+            target = body[at : at + target_size]
+            at += target_size
+            xattrs = _load_xattrs(body[at : at + rest])
+            at += rest
         kind = _KINDS.get(code)
+        if at > end or path_size > tarfields.MAX_PATH:
+            raise ValueError(f"path {path[:80]!r} is too long")
         if kind is None:
             members.append(_other(code, path, target))
-        else:
-            xattrs = _load_xattrs(body[target_end:end]) if end > target_end else ()
-            mtime = (seconds, nanoseconds)
-            entry = Entry(path, kind, mode, uid, gid, mtime, size, offset, target, (major, minor), xattrs)
-            if kind is Kind.FILE:
-                if offset % BLOCK or offset + size > layer_size or target:
-                    raise ValueError(f"the data of {path[:80]!r} is not within the layer")
-            else:
-                _check_special(entry)
-            if mode > 0o7777 or uid > tarfields.MAX_ID or gid > tarfields.MAX_ID or nanoseconds >= 10**9:
-                raise ValueError(f"a number of {path[:80]!r} is out of bounds")
-            members.append(entry)
-        at = end
-    if at != len(body):
-        raise ValueError(f"{len(body) - at} bytes are left over")
+            continue
+        mtime, rdev = (seconds, nanoseconds), (major, minor)
+        entry = Entry(path, kind, mode, uid, gid, mtime, size, offset, target, rdev, xattrs)
+        if mode > 0o7777 or uid > tarfields.MAX_ID or gid > tarfields.MAX_ID or nanoseconds >= 10**9:
+            raise ValueError(f"a number of {path[:80]!r} is out of bounds")
+        if kind is not Kind.FILE:
+            _check_special(entry)
+        elif not path or target or major or minor or offset % BLOCK or offset + size > layer_size:
+            raise ValueError(f"{path[:80]!r} is not a file within the layer")
+        if xattrs:
+            pax.check_kind(xattrs, kind)
+        members.append(entry)
+    if at != end:
+        raise ValueError(f"{end - at} bytes are left over")
     return tuple(members)
 
 
