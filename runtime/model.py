@@ -1,7 +1,8 @@
-"""The seam between admission and the sandbox: what may be started, and what the start policy caps.
+"""The seam between admission and the sandbox: one container, whole.
 
-Admission proves an image and fills in a `StartRequest`; the sandbox starts exactly that and asks nobody
-anything. Nothing here was read from an image without being checked: uid, gid, groups and working
+Admission proves an image, has the start policy judge what is asked (policy/start.py caps memory, capabilities,
+networks and mounts), and fills in a `StartRequest`; the sandbox starts exactly that and asks nobody anything.
+Nothing here was read from an image without being checked: uid, gid, groups and working
 directory were resolved when the clearance was made (layers.md), and labels of an image never get here.
 All sizes are bytes, all times seconds unless a name says otherwise.
 """
@@ -58,24 +59,6 @@ class ContainerId:
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CapLimits:
-    """What the start policy caps. None is no cap; an empty tuple allows none."""
-
-    memory_max: int | None = None
-    """Bytes of memory."""
-    pids_max: int | None = None
-    """Processes and threads."""
-    cpu_max: int | None = None
-    """Microseconds of CPU in each CPU_PERIOD."""
-    capabilities: tuple[str, ...] = ()
-    """Names (`CAP_CHOWN`) that a request may ask for."""
-    networks: tuple[Network, ...] = ("none",)
-    mounts: tuple[str, ...] = ()
-    """Host folders (absolute, no symlink, no `..`) below which a bind's source may lie."""
-    writable_root: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

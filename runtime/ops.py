@@ -372,7 +372,13 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class KeepDescriptors:
-    """Standard input, output and error, the error pipe and the first program; all others are closed (X2)."""
+    """Standard input, output and error, the error pipe and the first program; all others are closed (X2).
+
+    `trampoline` says that the first program is the trampoline: it tells of errors too, and closes the pipe
+    itself when it executes the container's program.
+    """
+
+    trampoline: bool
 
     def describe(self) -> str:
         return "close all other descriptors"
@@ -383,7 +389,7 @@ class KeepDescriptors:
             stage["stdin"] = kernel.openat2(stage["dev"], "null", os.O_RDONLY, EXACTLY)
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             kernel.dup2(stage[name], number, inheritable=True)
-        kernel.dup2(stage["errors"], ERROR_FD, inheritable=False)
+        kernel.dup2(stage["errors"], ERROR_FD, inheritable=self.trampoline)
         kernel.dup2(stage["program"], PROGRAM_FD, inheritable=False)
         kernel.close_range(PROGRAM_FD + 1)
         stage.fds = {"errors": ERROR_FD, "program": PROGRAM_FD}

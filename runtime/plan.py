@@ -119,7 +119,7 @@ def plan(request: StartRequest, host: HostFacts, seccomp: bytes) -> Plan:
             ReadOnlyPaths(READ_ONLY),
             PivotRoot(),  # (8)
             Names(hostname=_hostname(request), loopback=own_network),  # (9)
-            KeepDescriptors(),  # (10)
+            KeepDescriptors(trampoline=not host.reaper),  # (10)
             EnterFolder(path=request.process.cwd, create=request.root.writable),  # (11)
             *_confinement(request, host, seccomp),  # (12)
             Execute(argv=request.process.argv, env=request.process.env, reaper=host.reaper),  # (13)
