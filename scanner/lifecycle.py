@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 from scanner.advisories.interface import Advisories
@@ -18,6 +18,9 @@ from scanner.model import Component, Finding, FixState, OperatingSystem, Unknown
 
 END_OF_LIFE: Final = "end-of-life"
 """`Finding.kind` of a component, or of the operating system, whose support has ended."""
+
+HORIZON: Final = timedelta(days=366)
+"""How long before its end a component is told, so that a policy can warn."""
 
 # os-release ID to endoflife.date's product, where they differ.
 _PRODUCTS: Final[Mapping[str, str]] = {
@@ -40,7 +43,7 @@ def system_purl(system: OperatingSystem) -> str:
 def ends(
     components: Sequence[Component], system: OperatingSystem | None, advisories: Advisories, today: date
 ) -> tuple[tuple[Finding, ...], tuple[Unknown, ...]]:
-    """The findings of what has reached its end of life on `today`, the operating system's first.
+    """What has reached its end of life on `today`, or will within HORIZON (`Finding.ended` tells); the system first.
 
     Raises:
         ScanError: the end-of-life data cannot be read.
@@ -49,23 +52,20 @@ def ends(
     unknowns: list[Unknown] = []
     maintained = ""
     if system is not None:
-        cycle = _cycle(advisories.product_cycles(_PRODUCTS.get(system.id, system.id)), system.version_id)
+        cycles = advisories.product_cycles(_PRODUCTS.get(system.id, system.id))
+        cycle = _cycle(cycles, system.version_id)
         if cycle is None:
             detail = "the end-of-life data do not know this operating system and release"
             unknowns.append(
                 Unknown(code="no-end-of-life-date", subject=system_purl(system), detail=detail, layer=system.layer)
             )
-        elif has_ended(cycle, today):
-            findings.append(_finding(cycle, system_purl(system), system.layer))
         else:
-            maintained = f"{system.id} {system.version_id} maintains its packages" + (
-                f" until {cycle.eol}" if cycle.eol else ""
-            )
+            findings += _findings(cycle, cycles, today, purl=system_purl(system), layer=system.layer)
+            maintained = _maintained(system, cycle, today)
     for component in components:
-        for cycle in _component_cycles(component, system, advisories):
-            if has_ended(cycle, today):
-                finding = _finding(cycle, component.purl, component.layer)
-                reason = maintained if component.type == "deb" or component.owner else ""
+        reason = maintained if component.type == "deb" or component.owner else ""
+        for others, own in _component_cycles(component, system, advisories):
+            for finding in _findings(own, others, today, purl=component.purl, layer=component.layer):
                 findings.append(replace(finding, suppressed=reason))
     return tuple(findings), tuple(unknowns)
 
@@ -75,7 +75,16 @@ def has_ended(cycle: Cycle, today: date) -> bool:
     return cycle.ended or bool(cycle.eol and cycle.eol <= today.isoformat())
 
 
-def _component_cycles(component: Component, system: OperatingSystem | None, advisories: Advisories) -> Iterator[Cycle]:
+def _maintained(system: OperatingSystem, cycle: Cycle, today: date) -> str:
+    if has_ended(cycle, today):
+        return ""
+    until = f" until {cycle.eol}" if cycle.eol else ""
+    return f"{system.id} {system.version_id} maintains its packages{until}"
+
+
+def _component_cycles(
+    component: Component, system: OperatingSystem | None, advisories: Advisories
+) -> Iterator[tuple[Sequence[Cycle], Cycle]]:
     if component.type == "pypi":
         purls = [f"pkg:pypi/{component.name}"]
         version = component.version
@@ -91,7 +100,7 @@ def _component_cycles(component: Component, system: OperatingSystem | None, advi
             products.setdefault(cycle.product, []).append(cycle)
     for cycles in products.values():
         if (found := _cycle(cycles, version)) is not None:
-            yield found
+            yield cycles, found
 
 
 def _cycle(cycles: Sequence[Cycle], version: str) -> Cycle | None:
@@ -108,15 +117,25 @@ def _cycle(cycles: Sequence[Cycle], version: str) -> Cycle | None:
     return None
 
 
-def _finding(cycle: Cycle, purl: str, layer: int) -> Finding:
+def _findings(cycle: Cycle, cycles: Sequence[Cycle], today: date, *, purl: str, layer: int) -> Iterator[Finding]:
+    over = has_ended(cycle, today)
+    if not over and (not cycle.eol or cycle.eol > (today + HORIZON).isoformat()):
+        return
     when = f" on {cycle.eol}" if cycle.eol else ""
-    return Finding(
+    yield Finding(
         kind=END_OF_LIFE,
         id=f"EOL-{cycle.product}-{cycle.name}",
         purl=purl,
         layer=layer,
-        summary=f"{cycle.product} {cycle.name} reached its end of life{when}",
+        summary=f"{cycle.product} {cycle.name} {'reached' if over else 'reaches'} its end of life{when}",
         fix_state=FixState.NOT_FIXED,
+        fixed_in=_next_maintained(cycle, cycles, today),
         ended=cycle.eol,
         source="endoflife",
     )
+
+
+def _next_maintained(cycle: Cycle, cycles: Sequence[Cycle], today: date) -> str:
+    """The name of the nearest newer cycle that is still maintained; "" if there is none."""
+    newer = list(cycles)[: list(cycles).index(cycle)]
+    return next((item.name for item in reversed(newer) if not has_ended(item, today)), "")

@@ -86,8 +86,9 @@ class Finding:
     `kind` is `advisory` or `end-of-life`. `id` is the advisory's own, `aliases` its other names (a waiver for
     one covers all), `upstream` the vulnerabilities that it bundles, if those are others (a waiver for one does
     not cover it). `fixed_in` is the version that mends it, "" if none. `exploited` is true where KEV lists
-    it or one of `upstream`. `published`, `fixed_since` and `ended` are dates (YYYY-MM-DD) or "". `source` names
-    the data (`Debian:13`). `suppressed` says why a match does not count (e.g. the owning distribution package's
+    it or one of `upstream`. `published`, `fixed_since` and `ended` are dates (YYYY-MM-DD) or "". `ended` may lie up
+    to a year ahead, so that a policy can warn; `fixed_in` is then the next release that is maintained. `source`
+    names the data (`Debian:13`). `suppressed` says why a match does not count (e.g. the owning distribution package's
     data decide), "" if it counts.
     """
 
