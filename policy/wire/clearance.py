@@ -2,7 +2,7 @@
 
 The predicate is slsa.dev's `verification_summary/v1`, so that tools which read such summaries can. They see
 neither the expiry nor a revocation. What that predicate has no field for stands under `EXTENSION`, whose
-JSON Schema is policies/schemas/clearance.json.
+JSON Schema is policies/schemas/clearance.schema.json.
 """
 
 from __future__ import annotations

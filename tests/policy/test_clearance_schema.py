@@ -14,7 +14,7 @@ from policy.clearance import Subject
 from policy.wire.clearance import EXTENSION
 from tests.support.trust import scene
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "policies" / "schemas" / "clearance.json").read_bytes())
+SCHEMA = json.loads((Path(__file__).parents[2] / "policies" / "schemas" / "clearance.schema.json").read_bytes())
 WRITTEN = json.loads(wire.encode(scene().clearance))["predicate"][EXTENSION]
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
