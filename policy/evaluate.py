@@ -47,7 +47,7 @@ def evaluate(policy: Policy, evidence: Evidence) -> Decision:
     chosen = judged[-1] if not judged[-1].refused else judged[0]
     return Decision(
         state=state_of(chosen.verdicts),
-        level=chosen.standing.level.name if chosen.standing.level is not None else "",
+        level=_reached(chosen.standing),
         parent=chosen.standing.parent.manifest if chosen.standing.parent is not None else None,
         verdicts=chosen.verdicts,
         image=evidence.image.manifest,
@@ -59,6 +59,10 @@ def evaluate(policy: Policy, evidence: Evidence) -> Decision:
         taken=evidence.now,
         valid_until=chosen.ends,
     )
+
+
+def _reached(standing: Standing) -> str:
+    return standing.level.name if standing.level is not None and not standing.refusals else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

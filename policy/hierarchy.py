@@ -197,6 +197,8 @@ class _Placing:
     def failure(self) -> Standing:
         """The level that it comes nearest to, and everything that keeps it from there."""
         level = self._aimed_at()
+        if level is None:
+            return self._unknown_image()
         parent = next((parent for parent in self._parents if stands_on(level, parent.level)), None)
         start = parent.length if parent is not None else 0
         whole = self._whole(level)
@@ -219,17 +221,24 @@ class _Placing:
             refusals=tuple(refusals) or (self._image_refusal(level, whole),),
         )
 
-    def _aimed_at(self) -> Level:
-        """The level that somebody tried to approve it for; else the highest on its parent; else the highest."""
+    def _unknown_image(self) -> Standing:
+        """Nobody approved anything of it, and it stands on nothing: judged as a root, if there is such a level."""
+        root = next((level for level in self._levels if not level.needs_parent), self._levels[-1])
+        refusal = self._no_parent(self._levels[-1])
+        return Standing(level=root, parent=None, own_from=0, config_approved=False, how="", refusals=(refusal,))
+
+    def _aimed_at(self) -> Level | None:
+        """The level that somebody tried to approve it for; else the highest that may stand on its parent."""
         tried = {signed.statement.level for signed in self._own}
         asked = [level for level in self._levels if level.name in tried]
         if asked:
             return max(asked, key=lambda level: (len(self._whole(level).owners), level.rank))
         names = self._stack.levels_tried(self._parents[0].length if self._parents else 0)
         reached = [level for level in self._levels if level.name in names]
-        if not reached and self._parents:
-            reached = [level for level in self._levels if stands_on(level, self._parents[0].level)]
-        return (reached or list(self._levels))[-1]
+        if not reached:
+            below = [parent.level.name for parent in self._parents[:1]] + [one.approval.level for one in self._near[:1]]
+            reached = [level for level in self._levels if set(below) & set(level.stands_on)]
+        return reached[-1] if reached else None
 
     def _no_parent(self, level: Level) -> Refusal:
         bases = " or ".join(level.stands_on)
@@ -243,15 +252,12 @@ class _Placing:
         if self._near:
             return _near_parent(self._near[0])
         message = f"no approved image's layers are the first of its {_layers(len(self._diff_ids))}"
+        fix = f"build it on an approved image of level {bases}"
         for root in self._levels:
             if not root.needs_parent:
                 message += f"; nor is it approved for {root.name} itself: {self._whole(root).explain()}"
-        return Refusal(
-            reason="no-approved-parent",
-            subject=str(self._subject.manifest),
-            message=message,
-            fix=f"build it on an approved image of level {bases}",
-        )
+                fix += f", or have it approved for {root.name} by {spell_quorums(root.approval.image)}"
+        return Refusal(reason="no-approved-parent", subject=str(self._subject.manifest), message=message, fix=fix)
 
     def _image_refusal(self, level: Level, whole: Tally) -> Refusal:
         return Refusal(

@@ -68,7 +68,8 @@ class Stack:
     def levels_tried(self, start: int) -> set[str]:
         """The levels for which somebody approved one of the layers from `start` up, whether it counts or not."""
         own = {layer.diff_id for layer in self._layers[start:]}
-        return {signed.statement.level for signed in self._approvals if signed.statement.diff_id in own}
+        known = {level.name for level in self._levels if level.approval.accepts is not Accepts.IMAGE}
+        return {signed.statement.level for signed in self._approvals if signed.statement.diff_id in own} & known
 
     def _reachable(
         self, index: int, top: Level, below: Level | None, before: Mapping[str, str] | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from policy.globs import Glob
@@ -346,6 +345,3 @@ BUILT_IN: Final = {
 
 NEVER_WAIVED: Final = ("revocation", "scan", "policy")
 """Rules that no policy can make waivable."""
-
-LIFETIME_LIMIT: Final = timedelta(days=90)
-"""The longest clearance that lint does not question: revocation aside, a host believes it that long."""

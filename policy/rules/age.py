@@ -60,6 +60,12 @@ def compile_rule(settings: Settings, rule: str) -> Check:
     return check
 
 
+def idle(settings: Settings) -> str:
+    """Why the rule can never fire, "" if it can."""
+    silent = settings.most is None and settings.created_most is None and not settings.least
+    return "it has no bound" if silent else ""
+
+
 KIND = Kind(
     name="age",
     about="How old, and how new, an image may be.",
@@ -78,4 +84,5 @@ KIND = Kind(
     },
     settings=Settings,
     compile=compile_rule,
+    idle=idle,
 )

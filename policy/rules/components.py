@@ -85,6 +85,13 @@ _DENIED = Record(
     "a denied component",
 )
 
+
+def idle(settings: Settings) -> str:
+    """Why the rule can never fire, "" if it can."""
+    loud = settings.allow or any(entry.action is not Action.ALLOW for entry in settings.deny)
+    return "" if loud else "both lists are empty, or only allow"
+
+
 KIND = Kind(
     name="components",
     about="Which components may not be there, or which alone may.",
@@ -108,4 +115,5 @@ KIND = Kind(
     },
     settings=Settings,
     compile=compile_rule,
+    idle=idle,
 )

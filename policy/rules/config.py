@@ -112,6 +112,8 @@ def _names_root(user: str) -> bool:
 
 
 def _spell(value: object) -> str | None:
+    if not value:
+        return None
     return repr(list(value)) if isinstance(value, tuple) else repr(value)
 
 

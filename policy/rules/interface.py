@@ -74,12 +74,17 @@ def _nothing(_settings: object) -> Iterable[str]:
     return ()
 
 
+def _never_idle(_settings: object) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[S]):
     """A kind of rule: its name in policies, its settings, the reasons that it gives, and its compiler.
 
     `compile` gets the settings and the name of the rule in the policy, which its verdicts carry. `audit` says what
-    is wrong with settings beyond their shape; it is asked when a policy is written, not when one is used.
+    is wrong with settings beyond their shape, `idle` why a rule with them can never fire ("" if it can); both are
+    asked when a policy is written, not when one is used.
     """
 
     name: str
@@ -89,6 +94,7 @@ class Kind(Generic[S]):
     settings: Callable[..., S]
     compile: Callable[[S, str], Check]
     audit: Callable[[S], Iterable[str]] = _nothing
+    idle: Callable[[S], str] = _never_idle
 
     def shape(self, common: Mapping[str, Member]) -> Record[Draft[S]]:
         """The shape of a rule of this kind in a policy: its own settings, and those that all rules have."""

@@ -75,18 +75,23 @@ def _refuse(
 
 
 def audit(settings: Settings) -> Iterable[str]:
-    """What is wrong with the lists: ids that SPDX does not have, and lists that permit everything."""
+    """What is wrong with the lists: ids that SPDX does not have."""
     for name, items in (("allow", settings.allow), ("deny", settings.deny)):
         for item in items:
             try:
                 canonical_item(item)
             except PolicyError as error:
                 yield f"{name}: {error}"
-    if not settings.allow and not settings.deny:
-        yield "both lists are empty, so the rule can only find unknown licences"
 
 
 _ITEM = Text(200, "", "one SPDX licence id, `id WITH exception`, or a glob over ids")
+
+
+def idle(settings: Settings) -> str:
+    """Why the rule can never fire, "" if it can."""
+    silent = not settings.allow and not settings.deny and settings.unknown is Action.ALLOW
+    return "both lists are empty and unknown licences are allowed" if silent else ""
+
 
 KIND = Kind(
     name="licences",
@@ -112,5 +117,6 @@ KIND = Kind(
     },
     settings=Settings,
     compile=compile_rule,
+    idle=idle,
     audit=audit,
 )

@@ -47,6 +47,11 @@ def compile_rule(settings: Settings, rule: str) -> Check:
     return check
 
 
+def idle(settings: Settings) -> str:
+    """Why the rule can never fire, "" if it can."""
+    return "its action is allow" if settings.action is Action.ALLOW else ""
+
+
 KIND = Kind(
     name="several-versions",
     about="How many versions of one component an image may hold.",
@@ -60,4 +65,5 @@ KIND = Kind(
     },
     settings=Settings,
     compile=compile_rule,
+    idle=idle,
 )

@@ -144,6 +144,17 @@ def _severity(about: str, action: str, grace: str, without: str) -> Member:
     return Member(shape=Record(BySeverity, members, "responses"), about=about, default={})
 
 
+def idle(settings: Settings) -> str:
+    """Why the rule can never fire, "" if it can."""
+    responses = [
+        response
+        for severity in settings.by_severity.values()
+        for response in (severity.with_fix, severity.without_fix, severity.wont_fix)
+    ]
+    loud = any(response is not None and response.action is not Action.ALLOW for response in responses)
+    return "" if loud else "every action is allow"
+
+
 KIND = Kind(
     name="vulnerabilities",
     about="What to do about advisories, by severity and by whether there is a fix.",
@@ -160,4 +171,5 @@ KIND = Kind(
     },
     settings=Settings.of,
     compile=compile_rule,
+    idle=idle,
 )
