@@ -1,17 +1,20 @@
 """Mounts a root index with its layer tars, without a mount point: fsopen(2), fsconfig(2), fsmount(2).
 
-The mount is detached: nobody else sees it, and it goes when its descriptor is closed.
+The mount is detached: nobody else sees it, and it goes when its descriptor is closed. EROFS reads files of
+a real file system only: on tmpfs and overlayfs, the kernel wants a block device (ENOTBLK).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ocispec.erofs import mount_options
+from tests.support.tools import lacking, need_root
 
 # asm-generic/unistd.h and linux/mount.h.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -28,6 +31,28 @@ def _call(number: int, name: str, *arguments: object) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
+
+
+def disk(candidates: Sequence[Path]) -> Path:
+    """The first of some folders that lies on a file system EROFS can read from."""
+    types = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        types[fields.split()[2]] = rest.split()[0]
+    for folder in candidates:
+        device = folder.stat().st_dev
+        if types.get(f"{os.major(device)}:{os.minor(device)}", "") not in ("tmpfs", "overlay", "ramfs", ""):
+            return folder
+    return lacking("a folder on a disk")
+
+
+def need_erofs() -> None:
+    """This test mounts EROFS images from files: root, and Linux 6.12 or newer."""
+    need_root()
+    if "erofs" not in Path("/proc/filesystems").read_text():
+        subprocess.run(["modprobe", "erofs"], check=False, capture_output=True)
+    if "erofs" not in Path("/proc/filesystems").read_text():
+        lacking("EROFS in the kernel")
 
 
 @contextmanager
