@@ -13,13 +13,24 @@ from typing import Final
 
 from ocispec.config import ImageConfig, chain_ids
 from ocispec.digest import Digest
+from ocispec.errors import SpecError
+from ocispec.platform import Platform
 from policy.approve import config_facts
 from policy.errors import PolicyError, TrustError
 from policy.hoststate import HostState, check_clock
 from policy.model import Decision, ImageFacts, Signed, State
 from policy.refusal import Refused
 from policy.revocation import CurrentList, check_fresh, matches
-from policy.statements import Clearance, ConfigFacts, ImageApproval, LayerApproval, PolicyStatement, Statement, Waiver
+from policy.statements import (
+    Clearance,
+    ConfigFacts,
+    ImageApproval,
+    LayerApproval,
+    PolicyStatement,
+    ResolvedUser,
+    Statement,
+    Waiver,
+)
 from policy.times import format_time, whole_seconds
 from policy.trust import Trust, check_number, expiry, narrowed, only
 from scanner.model import DataSource
@@ -39,7 +50,8 @@ class Subject:
 
     `root_index` is the digest of the index that it wrote itself; None only while pulling, before that is
     written: the answer is then not `complete`, and nothing may start on it. `index` is the image index that
-    the manifest was chosen from, for revocation.
+    the manifest was chosen from, for revocation. `user` is the config's user as the host resolved it in its
+    confined child at pull; None where it did not, and then the registry's word stands for a named user.
     """
 
     registry: str
@@ -51,6 +63,7 @@ class Subject:
     config_facts: ConfigFacts
     root_index: Digest | None
     index: Digest | None = None
+    user: ResolvedUser | None = None
 
     @classmethod
     def of(
@@ -62,6 +75,7 @@ class Subject:
         config: ImageConfig,
         root_index: Digest | None,
         index: Digest | None = None,
+        user: ResolvedUser | None = None,
     ) -> Subject:
         """The subject that is the image of a parsed config, whose bytes the host hashed itself."""
         return cls(
@@ -74,6 +88,7 @@ class Subject:
             config_facts=config_facts(config),
             root_index=root_index,
             index=index,
+            user=user,
         )
 
 
@@ -189,7 +204,8 @@ def verify_clearance(envelope: bytes, *, subject: Subject, host: HostView, now: 
     2. Its revocation list counts (grace included), and is not older than the one it has seen.
     3. A registry's key signed the clearance, which has not expired and was not issued in the future; it does not
        claim to hold longer than MAX_CLEARANCE_LIFETIME.
-    4. It is for this registry, repository, manifest, platform, config, layers in this order, and chain.
+    4. It is for this registry, repository, manifest, config, layers in this order, chain, user (where the host
+       resolved it) and platform.
     5. It is for this root index, made by a reader and format that the host knows.
     6. Its state lets an image start.
     7. Its policy's name is in trust.json, its version at or above the host's floor; the embedded policy is signed
@@ -277,15 +293,18 @@ def _check_subject(clearance: Clearance, subject: Subject) -> None:
         ("other-registry", clearance.registry, subject.registry),
         ("other-repository", clearance.repository, subject.repository),
         ("other-digest", clearance.manifest, subject.manifest),
-        ("other-platform", clearance.platform, subject.platform),
         ("other-config", clearance.config, subject.config),
         ("other-config-facts", clearance.config_facts, subject.config_facts),
         ("other-layers", clearance.diff_ids, subject.diff_ids),
         ("other-chain", clearance.chain_id, chain[-1] if chain else None),
+        ("other-user", clearance.user, subject.user or clearance.user),
     )
     for code, cleared, wanted in pairs:
         if cleared != wanted:
             raise TrustError(code, _name(subject), f"the clearance is for {_shown(cleared)}, got {_shown(wanted)}")
+    if not _same_platform(clearance.platform, subject.platform):
+        detail = f"the clearance is for {clearance.platform}, got {subject.platform}"
+        raise TrustError("other-platform", _name(subject), detail)
 
 
 def _check_root_index(clearance: Clearance, subject: Subject, formats: frozenset[tuple[int, int]]) -> None:
@@ -340,7 +359,7 @@ def _strays(clearance: Clearance, approval: Statement) -> str:
             # An approval of this very image: what it says of it must be what was cleared (S12, another tree).
             if approval.config != clearance.config or approval.config_facts != clearance.config_facts:
                 return "approval-other-config"
-            if approval.platform != clearance.platform:
+            if not _same_platform(approval.platform, clearance.platform):
                 return "approval-other-platform"
             same_writer = (approval.reader, approval.format) == (clearance.reader, clearance.format)
             if same_writer and approval.root_index != clearance.root_index:
@@ -379,6 +398,14 @@ def _until(trust: Trust, current: CurrentList, rests_on: Iterable[Signed[Stateme
             ends.append(end)
         ends.extend(trust.keys[signer.key].not_after for signer in signed.signers)
     return min(ends)
+
+
+def _same_platform(one: str, other: str) -> bool:
+    """True if both spell one platform; `linux/arm64` and `linux/arm64/v8` are one."""
+    try:
+        return Platform.parse(one).runs(Platform.parse(other))
+    except SpecError:
+        return False
 
 
 def _name(subject: Subject) -> str:

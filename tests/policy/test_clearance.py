@@ -149,6 +149,17 @@ def test_another_chain_is_refused() -> None:
 
 def test_another_platform_is_refused_s7() -> None:
     assert refused(start(subject=replace(SCENE.subject, platform="linux/arm64/v8"))).code == "other-platform"
+    assert refused(start(subject=replace(SCENE.subject, platform="linux"))).code == "other-platform"
+    spelled = cleared(platform="linux/arm64", approvals=SCENE.clearance.approvals)
+    assert isinstance(start(spelled, subject=replace(SCENE.subject, platform="linux/arm64/v8")), Verified)
+
+
+def test_a_user_other_than_the_host_found_in_the_tree_is_refused_s12() -> None:
+    user = SCENE.clearance.user
+    found = replace(SCENE.subject, user=user)
+    assert isinstance(start(subject=found), Verified)
+    answer = refused(start(cleared(user=replace(user, groups=(*user.groups, 0))), subject=found))
+    assert answer.code == "other-user"
 
 
 def test_another_root_index_is_refused_s12() -> None:
