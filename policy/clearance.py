@@ -13,9 +13,8 @@ from typing import Final
 
 from ocispec.config import ImageConfig, chain_ids
 from ocispec.digest import Digest
-from ocispec.errors import SpecError
-from ocispec.platform import Platform
 from policy.approve import config_facts
+from policy.embedded import embedded_approvals, embedded_policy, proven, same_platform
 from policy.errors import PolicyError, TrustError
 from policy.hoststate import HostState, check_clock
 from policy.model import Decision, ImageFacts, Signed, State
@@ -32,7 +31,7 @@ from policy.statements import (
     Waiver,
 )
 from policy.times import format_time, whole_seconds
-from policy.trust import Trust, check_number, expiry, narrowed, only
+from policy.trust import Trust, check_number, expiry, only
 from scanner.model import DataSource
 
 CLEARANCE_LIFETIME: Final = timedelta(days=7)
@@ -238,9 +237,9 @@ def _verify(envelope: bytes, subject: Subject, host: HostView, now: datetime) ->
     _check_root_index(clearance.statement, subject, host.formats)  # (5)
     if clearance.statement.state not in _STARTABLE:  # (6)
         raise TrustError("state-not-startable", what, f"state is {clearance.statement.state}")
-    policy = _check_policy(clearance.statement, trust, host.state, now)  # (7)
-    approvals = _check_approvals(clearance.statement, trust, now)  # (8)
-    waivers = [_embedded("waiver", raw, (Waiver,), trust, now) for raw in clearance.statement.waivers]  # (9)
+    policy = embedded_policy(clearance.statement, trust, host.state, now)  # (7)
+    approvals = embedded_approvals(clearance.statement, trust, now)  # (8)
+    waivers = [proven("waiver", raw, (Waiver,), trust, now) for raw in clearance.statement.waivers]  # (9)
     embedded: tuple[Signed[Statement], ...] = (clearance, policy, *approvals, *waivers)
     _check_revoked(clearance.statement, subject, embedded, current)  # (10)
     return Verified(
@@ -255,15 +254,6 @@ def _verify(envelope: bytes, subject: Subject, host: HostView, now: datetime) ->
         complete=subject.root_index is not None,
         list_stale=current.stale(now),
     )
-
-
-def _embedded(
-    prefix: str, raw: bytes, kinds: tuple[type[object], ...], trust: Trust, now: datetime
-) -> Signed[Statement]:
-    try:
-        return trust.verify_any(raw, kinds, now)
-    except TrustError as error:
-        raise TrustError(f"{prefix}-{error.code}", error.subject, error.detail) from None
 
 
 def _check_decision(image: ImageFacts, decision: Decision, policy: Signed[PolicyStatement]) -> None:
@@ -302,7 +292,7 @@ def _check_subject(clearance: Clearance, subject: Subject) -> None:
     for code, cleared, wanted in pairs:
         if cleared != wanted:
             raise TrustError(code, _name(subject), f"the clearance is for {_shown(cleared)}, got {_shown(wanted)}")
-    if not _same_platform(clearance.platform, subject.platform):
+    if not same_platform(clearance.platform, subject.platform):
         detail = f"the clearance is for {clearance.platform}, got {subject.platform}"
         raise TrustError("other-platform", _name(subject), detail)
 
@@ -316,61 +306,6 @@ def _check_root_index(clearance: Clearance, subject: Subject, formats: frozenset
     if subject.root_index is not None and subject.root_index != clearance.root_index:
         detail = f"the clearance is for root index {clearance.root_index}, got {subject.root_index}"
         raise TrustError("other-root-index", _name(subject), detail)
-
-
-def _check_policy(clearance: Clearance, trust: Trust, state: HostState, now: datetime) -> Signed[PolicyStatement]:
-    name, version = clearance.policy_name, clearance.policy_version
-    what = f"policy {name} version {version}"
-    if trust.policy_threshold(name) is None:
-        raise TrustError("unknown-policy", what, "trust.json does not list it")
-    if version < state.floor(name):
-        raise TrustError("policy-below-floor", what, f"the host's floor is version {state.floor(name)}")
-    policy = narrowed(_embedded("policy", clearance.policy, (PolicyStatement,), trust, now), PolicyStatement)
-    said = policy.statement
-    digest = Digest.of(said.document)
-    if (said.name, said.version, digest) != (name, version, clearance.policy_digest):
-        detail = f"embedded is {said.name} version {said.version}, {digest}; expected {clearance.policy_digest}"
-        raise TrustError("policy-mismatch", what, detail)
-    return policy
-
-
-def _check_approvals(clearance: Clearance, trust: Trust, now: datetime) -> list[Signed[Statement]]:
-    if not clearance.approvals:
-        raise TrustError("approvals-missing", f"manifest {clearance.manifest}", "the clearance embeds no approval")
-    approvals: list[Signed[Statement]] = []
-    for raw in clearance.approvals:
-        signed = _embedded("approval", raw, (ImageApproval, LayerApproval), trust, now)
-        code = _strays(clearance, signed.statement)
-        if code:
-            raise TrustError(code, f"statement {signed.digest}", f"is not about manifest {clearance.manifest}")
-        approvals.append(signed)
-    return approvals
-
-
-def _strays(clearance: Clearance, approval: Statement) -> str:
-    """The code for an approval that does not belong to the cleared image, or ""."""
-    match approval:
-        case ImageApproval():
-            length = len(approval.diff_ids)
-            if not length or approval.diff_ids != clearance.diff_ids[:length]:
-                return "approval-unrelated"
-            if approval.manifest != clearance.manifest:
-                return ""
-            # An approval of this very image: what it says of it must be what was cleared (S12, another tree).
-            if approval.config != clearance.config or approval.config_facts != clearance.config_facts:
-                return "approval-other-config"
-            if not _same_platform(approval.platform, clearance.platform):
-                return "approval-other-platform"
-            same_writer = (approval.reader, approval.format) == (clearance.reader, clearance.format)
-            if same_writer and approval.root_index != clearance.root_index:
-                return "approval-other-root-index"
-            return ""
-        case LayerApproval():
-            places = zip(clearance.diff_ids, chain_ids(clearance.diff_ids), strict=True)
-            fits = (diff_id == approval.diff_id and approval.chain_id in {None, chain} for diff_id, chain in places)
-            return "" if any(fits) else "approval-unrelated"
-        case _:
-            return "approval-unrelated"
 
 
 def _check_revoked(
@@ -398,14 +333,6 @@ def _until(trust: Trust, current: CurrentList, rests_on: Iterable[Signed[Stateme
             ends.append(end)
         ends.extend(trust.keys[signer.key].not_after for signer in signed.signers)
     return min(ends)
-
-
-def _same_platform(one: str, other: str) -> bool:
-    """True if both spell one platform; `linux/arm64` and `linux/arm64/v8` are one."""
-    try:
-        return Platform.parse(one).runs(Platform.parse(other))
-    except SpecError:
-        return False
 
 
 def _name(subject: Subject) -> str:

@@ -19,6 +19,7 @@ MODULES = (
     "clearance",
     "cosign",
     "dsse",
+    "embedded",
     "hoststate",
     "key_files",
     "keys",
