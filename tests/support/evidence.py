@@ -38,6 +38,7 @@ S = TypeVar("S", bound=Statement)
 
 APP_CONFIG = ConfigFacts(user="app", entrypoint=("/app/serve",), env=("LANG=C", "PATH=/usr/bin"), working_dir="/app")
 BASE_CONFIG = ConfigFacts(cmd=("bash",), env=("PATH=/usr/bin",))
+LAYER_CONFIG = ConfigFacts(cmd=("bash",), env=("PATH=/usr/bin", "LANG=C"), user="app", working_dir="/app")
 
 
 def digest(text: str) -> Digest:
@@ -94,12 +95,12 @@ def base(*layers: str, name: str = "base", config: ConfigFacts = BASE_CONFIG) ->
 
 def officer(owner: str, *levels: str) -> Signer:
     """A signature by an officer's key."""
-    return Signer(key=f"key of {owner}", role=Role.OFFICER, owner=owner, levels=levels or LEVELS)
+    return Signer(key=str(digest(f"key of {owner}")), role=Role.OFFICER, owner=owner, levels=levels or LEVELS)
 
 
 def team(owner: str = "web", *levels: str) -> Signer:
     """A signature by a team's key."""
-    return Signer(key=f"key of {owner}", role=Role.TEAM, owner=owner, levels=levels or ("application",))
+    return Signer(key=str(digest(f"key of {owner}")), role=Role.TEAM, owner=owner, levels=levels or ("application",))
 
 
 def signed(statement: S, *signers: Signer) -> Signed[S]:
@@ -326,9 +327,12 @@ class Case:
         return evidence(self.app, **(known | members))
 
 
-def case(*, config: ConfigFacts = APP_CONFIG, by_layer: bool = False) -> Case:
-    """A base of one layer by two officers, and an application on it by its team: as a whole, or by its layer alone."""
-    app, below = image(config=config), base()
+def case(*, config: ConfigFacts | None = None, by_layer: bool = False) -> Case:
+    """A base of one layer by two officers, and an application on it by its team: as a whole, or by its layer alone.
+
+    Where only the layer is approved, the config differs from the base's in what the default policy allows.
+    """
+    app, below = image(config=config or (LAYER_CONFIG if by_layer else APP_CONFIG)), base()
     return Case(
         app=app,
         base=below,
