@@ -267,12 +267,13 @@ layers = Table(
     metadata,
     Column("digest", DigestText, primary_key=True),
     Column("reader", Integer, nullable=False),
-    Column("diff_id", DigestText),
-    Column("size", BigInteger),  # bytes of the uncompressed tar
-    Column("refusal", Text, nullable=False, default=""),
+    Column("diff_id", DigestText, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes of the uncompressed tar
+    Column("compression", String(8), nullable=False),  # in the words of ocispec.descriptor.COMPRESSION
     Column("read", Moment, nullable=False),
 )
-"""What the reader of version `reader` made of a layer blob: its diff_id, or why it was refused."""
+"""What the reader of version `reader` made of a layer blob. Refusals are not kept: they depend on the media type
+that a manifest gives the blob, and whoever writes one could spoil a good layer for others."""
 Index("layers_by_diff_id", layers.c.diff_id)
 
 statements = Table(

@@ -1,7 +1,7 @@
 """Layers read once, for all images: what a confined child said of a layer, kept by diff_id and versions.
 
-The catalogue's `layers` row leads from a stored blob to its diff_id, or to the reason why it was refused; the listing,
-facts and account files are derived objects of the diff_id. All of it can be made again from the blob.
+The catalogue's `layers` row leads from a stored blob to its diff_id; the listing, facts and account files are derived
+objects of the diff_id. All of it can be made again from the blob.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from ocispec import fields
 from ocispec.digest import Digest
@@ -28,18 +28,18 @@ VERSION: Final = READER_VERSION * 1000 + FACTS_VERSION
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLayer:
-    """A layer that was read: its diff_id and uncompressed size, or why it was refused."""
+    """A layer that was read: its diff_id, its uncompressed size, and how the blob is compressed."""
 
-    diff_id: Digest | None
+    diff_id: Digest
     size: int
-    refusal: str
+    compression: str
 
 
 def find_layer(conn: Connection, digest: Digest) -> KnownLayer | None:
     """What is known of the layer blob `digest`, None if nothing of this version."""
     table = schema.layers
     row = conn.execute(select(table).where(table.c.digest == digest, table.c.reader == VERSION)).first()
-    return None if row is None else KnownLayer(diff_id=row.diff_id, size=row.size or 0, refusal=row.refusal)
+    return None if row is None else KnownLayer(diff_id=row.diff_id, size=row.size, compression=row.compression)
 
 
 def keep_layer(store: BlobStore, parts: tuple[bytes, ...]) -> KnownLayer:
@@ -55,7 +55,8 @@ def keep_layer(store: BlobStore, parts: tuple[bytes, ...]) -> KnownLayer:
     size = fields.integer(members, "size", what="layer's answer")
     for key, content in zip(layer_keys(diff_id), objects, strict=True):
         store.put_derived(key, content)
-    return KnownLayer(diff_id=diff_id, size=size, refusal="")
+    compression = fields.text(members, "compression", what="layer's answer")
+    return KnownLayer(diff_id=diff_id, size=size, compression=compression[:8])
 
 
 def record_layer(conn: Connection, digest: Digest, known: KnownLayer, *, now: datetime) -> None:
@@ -67,9 +68,14 @@ def record_layer(conn: Connection, digest: Digest, known: KnownLayer, *, now: da
         reader=VERSION,
         diff_id=known.diff_id,
         size=known.size,
-        refusal=known.refusal[:4000],
+        compression=known.compression,
         read=now,
     )
+
+
+def forget_layer(conn: Connection, diff_id: Digest) -> None:
+    """Have every blob of this layer read again."""
+    conn.execute(delete(schema.layers).where(schema.layers.c.diff_id == diff_id))
 
 
 def layer_keys(diff_id: Digest) -> tuple[DerivedKey, DerivedKey, DerivedKey]:

@@ -4,7 +4,7 @@ Each work is a function of its arguments and sources alone, and answers in bytes
 
 | work | sources | answer |
 | --- | --- | --- |
-| `layer` | a stored layer | diff_id and size; listing; facts; account files |
+| `layer` | a stored layer | diff_id, size and compression; listing; facts; account files |
 | `follow` | an upload, while it arrives | stored digest and size, then as `layer` |
 | `image` | all layers' listings, facts and account files (`bundle`) | assembly; root index |
 | `match` | an inventory; the advisory data | report |
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from ocispec import fields, listing
-from ocispec.descriptor import Descriptor
+from ocispec.descriptor import COMPRESSION, Descriptor
 from ocispec.digest import Digest
 from ocispec.entry import Entry
 from ocispec.errors import SpecError, UnsupportedError
@@ -73,9 +73,9 @@ class _Visitor:
 
         return both
 
-    def answer(self, content: LayerContent) -> tuple[bytes, ...]:
+    def answer(self, content: LayerContent, compression: str) -> tuple[bytes, ...]:
         """The answer about a layer that was read to its end."""
-        head = canonical.encode({"diffId": str(content.diff_id), "size": content.size})
+        head = canonical.encode({"compression": compression, "diffId": str(content.diff_id), "size": content.size})
         accounts: list[JsonValue] = []
         for offset, path, kept in self.accounts:
             accounts.append([offset, path.decode(), base64.b64encode(kept).decode()])
@@ -96,7 +96,7 @@ def read_stored(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, .
         content = read_stored_layer(
             cast("BinaryIO", stored), descriptor, Digest.parse(diff_id) if diff_id else None, visitor=visitor
         )
-    return visitor.answer(content)
+    return visitor.answer(content, COMPRESSION[descriptor.media_type])
 
 
 def read_growing(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
@@ -109,7 +109,7 @@ def read_growing(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, 
     if stored.read(1):
         raise SpecError("upload: bytes behind its end")
     head = canonical.encode({"digest": str(stored.digest), "stored": stored.size})
-    return head, *visitor.answer(content)
+    return head, *visitor.answer(content, compression)
 
 
 def _compression(head: bytes) -> str:

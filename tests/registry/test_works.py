@@ -93,7 +93,11 @@ def _assembled(spawner: Local, built: BuiltImage) -> tuple[assemble.Assembly, by
 def test_layer_is_read_as_by_anybody_else(spawner: Local, compression: str) -> None:
     built = layer({"etc/": b"", "etc/passwd": b"root:x:0:0::/:/bin/sh\n", "a": b"x" * 70_000}, compression=compression)
     head, listed, _, accounts = _parts(_read(spawner, built, diffId=str(built.diff_id)))
-    assert parse_object(head, what="head") == {"diffId": str(built.diff_id), "size": len(built.tar)}
+    assert parse_object(head, what="head") == {
+        "compression": compression,
+        "diffId": str(built.diff_id),
+        "size": len(built.tar),
+    }
     with (fd := os.fdopen(_file(built.tar), "rb")):
         assert listing.load(listed) == read_layer(fd, what="layer")
     assert b"etc/passwd" in accounts

@@ -1,0 +1,380 @@
+"""From a stored image to what is in it: layers read, put together and matched, each once, in confined children.
+
+Every step answers with its result, or with what it waits for (`Waiting`: a child is at work), or with what stands
+in the way (`Obstacle`). Results are kept: by blob and diff_id, by chain ID, and reports for a while in memory. What
+a child could not do is an obstacle of its own, never an empty result (L6).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ocispec.config import ImageConfig, chain_ids
+from ocispec.descriptor import COMPRESSION, FOREIGN_TYPES, Descriptor
+from ocispec.digest import Digest
+from ocispec.erofs import FORMAT_VERSION
+from ocispec.errors import SpecError
+from ocispec.layer import READER_VERSION
+from ocispec.manifest import Manifest
+from policy import canonical
+from policy.model import State
+from registry import assemble
+from registry.catalogue.database import Catalogue
+from registry.errors import BlobUnknownError
+from registry.judge import layers as kept
+from registry.judge.child import Answered, Failed, Outcome, Refused
+from registry.judge.confine import Limits
+from registry.judge.layers import KnownLayer
+from registry.judge.tasks import GrowingFile, Stream, Tasks
+from registry.judge.works import bundle, read_report
+from registry.store.interface import BlobStore
+from registry.store.keys import DerivedKey
+from scanner import codec
+from scanner.advisories.store import file_digest
+from scanner.errors import ScanError
+from scanner.model import Report
+
+MAX_FAILURES: Final = 2
+"""How often a child may fail at one thing before that is the answer, until the worker starts anew."""
+
+MAX_REPORTS: Final = 64
+"""Reports kept in memory, for a judgement that is taken again at once."""
+
+MAX_REMEMBERED: Final = 10_000
+"""Refusals and failures kept in memory; beyond, all are forgotten, and met again."""
+
+_log = logging.getLogger("pratique.judge")
+_BYTES_A_SECOND: Final = 4 * 1024 * 1024
+_BASE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A child is at work; the step is to be tried again when one of these tasks has ended."""
+
+    tasks: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why an image cannot be judged: what its state is then, and the reason."""
+
+    state: State
+    reason: str
+    message: str
+
+
+class Reader:
+    """Reads for the judge. One thread; `tasks` is stepped by whoever owns it."""
+
+    def __init__(
+        self,
+        *,
+        store: BlobStore,
+        catalogue: Catalogue,
+        tasks: Tasks,
+        clock: Callable[[], datetime],
+        advisory_file: Path,
+    ) -> None:
+        """`advisory_file` is the snapshot of advisory data; it may not be there yet."""
+        self._store, self._catalogue, self._tasks, self._clock = store, catalogue, tasks, clock
+        self._advisory_file = advisory_file
+        self._advisory_digest: tuple[tuple[int, int, int], Digest] | None = None
+        self._failures: dict[str, tuple[int, str]] = {}
+        self._refusals: dict[str, str] = {}
+        self._reports: OrderedDict[str, Report] = OrderedDict()
+        self._uploads: dict[str, GrowingFile] = {}
+        self._ended: dict[str, tuple[Digest, int]] = {}
+
+    # ---- uploads, while they arrive ---------------------------------------------------------------------------
+
+    def follow(self, upload: str) -> None:
+        """Begin to read an upload that grows; not while all children are busy, nor where the store has no file."""
+        key = f"upload:{upload}"
+        path = self._store.growing_file(upload)
+        if path is None or self._tasks.full or self._tasks.running(key):
+            return
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        feed = GrowingFile(descriptor=descriptor)
+        self._uploads[upload] = feed
+        self._tasks.start(
+            key,
+            "follow",
+            {},
+            feed=feed,
+            limits=Limits(seconds=24 * 3600, cpu_seconds=3600),
+            done=lambda outcome: self._followed(upload, outcome),
+        )
+
+    def upload_ended(self, upload: str, digest: Digest | None, size: int) -> None:
+        """The upload is complete (or, with None, gone)."""
+        feed = self._uploads.get(upload)
+        if feed is None:
+            return
+        with self._catalogue.read() as conn:
+            known = digest is not None and kept.find_layer(conn, digest) is not None
+        if digest is None or known:
+            self._tasks.stop(f"upload:{upload}")
+            self._uploads.pop(upload, None)
+            return
+        feed.final = size
+        self._ended[upload] = (digest, size)
+
+    def _followed(self, upload: str, outcome: Outcome) -> None:
+        self._uploads.pop(upload, None)
+        ended = self._ended.pop(upload, None)
+        if ended is None or not isinstance(outcome, Answered) or not outcome.parts:
+            return
+        digest, size = ended
+        stored, *parts = outcome.parts
+        # The child hashed what it read: only if that is the blob, what it says is about it.
+        if stored == canonical.encode({"digest": str(digest), "stored": size}):
+            self._keep(digest, tuple(parts))
+
+    def _keep(self, digest: Digest, parts: tuple[bytes, ...]) -> None:
+        try:
+            known = kept.keep_layer(self._store, parts)
+        except (SpecError, ValueError) as error:
+            # Only a child that was taken over answers so; the layer stays unread, and is read from the store.
+            _log.warning("layer %s: its reader's answer is none: %s", digest, error)
+            return
+        with self._catalogue.write() as conn:
+            kept.record_layer(conn, digest, known, now=self._clock())
+
+    # ---- layers -----------------------------------------------------------------------------------------------
+
+    def layers(self, manifest: Manifest, config: ImageConfig) -> Waiting | Obstacle | None:
+        """Have all layers read; None when they are, and are what the config says."""
+        waiting: set[str] = set()
+        for descriptor, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+            with self._catalogue.read() as conn:
+                known = kept.find_layer(conn, descriptor.digest)
+            found = self._layer(descriptor, diff_id) if known is None else _check_layer(known, descriptor, diff_id)
+            if isinstance(found, Obstacle):
+                return found
+            if isinstance(found, Waiting):
+                waiting |= found.tasks
+        return Waiting(frozenset(waiting)) if waiting else None
+
+    def _layer(self, descriptor: Descriptor, diff_id: Digest) -> Waiting | Obstacle:
+        if descriptor.media_type in FOREIGN_TYPES or descriptor.media_type not in COMPRESSION:
+            message = f"layer {descriptor.digest}: media type {descriptor.media_type[:80]} is not read"
+            return Obstacle(state=State.DENIED, reason="layer-refused", message=message)
+        for upload, (digest, _) in self._ended.items():
+            if digest == descriptor.digest:
+                return Waiting(frozenset({f"upload:{upload}"}))
+        # The media type is part of the name: a manifest that gives a blob a wrong one must not spoil it for others.
+        key = f"layer:{descriptor.digest}:{descriptor.media_type}"
+        if self._tasks.running(key) or self._tasks.full:
+            return Waiting(frozenset({key}))
+        if key in self._refusals:
+            return Obstacle(state=State.DENIED, reason="layer-refused", message=self._refusals[key])
+        if (failure := self._given_up(key)) is not None:
+            return Obstacle(state=State.QUARANTINED, reason="layer-unreadable", message=failure)
+        try:
+            stored = self._store.open(descriptor.digest)
+        except BlobUnknownError:
+            message = f"layer {descriptor.digest}: its blob is gone"
+            return Obstacle(state=State.QUARANTINED, reason="layer-missing", message=message)
+        self._start_layer(key, stored, descriptor, diff_id)
+        return Waiting(frozenset({key}))
+
+    def _start_layer(self, key: str, stored: BinaryIO, descriptor: Descriptor, diff_id: Digest) -> None:
+        seconds = _BASE_SECONDS + descriptor.size // _BYTES_A_SECOND
+        arguments: dict[str, str | int] = {
+            "mediaType": str(descriptor.media_type),
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+        }
+        limits = Limits(seconds=seconds, cpu_seconds=seconds)
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Answered):
+                self._keep(descriptor.digest, outcome.parts)
+            elif isinstance(outcome, Refused):
+                self._refused(key, outcome.message)
+            else:
+                self._failed(key, f"layer {descriptor.digest}: its reader {outcome.code}: {outcome.message}")
+
+        try:
+            descriptor_of_file = stored.fileno()
+        except (OSError, AttributeError):
+            self._tasks.start(key, "layer", arguments, feed=Stream(source=stored), limits=limits, done=done)
+            return
+        with stored:
+            self._tasks.start(key, "layer", arguments, sources=[descriptor_of_file], limits=limits, done=done)
+
+    # ---- the image --------------------------------------------------------------------------------------------
+
+    def assembly(self, config: ImageConfig) -> assemble.Assembly | Waiting | Obstacle:
+        """What the image's layers, which have been read, come to."""
+        count = len(config.diff_ids)
+        chain = chain_ids(config.diff_ids)[-1]
+        raw = self._store.get_derived(assembly_key(chain))
+        if raw is not None:
+            try:
+                return assemble.load(raw, layers=count)
+            except (SpecError, ScanError):
+                self._store.delete_derived(assembly_key(chain))  # damaged: it is made again
+        key = f"image:{chain}"
+        if self._tasks.running(key) or self._tasks.full:
+            return Waiting(frozenset({key}))
+        if key in self._refusals:
+            return Obstacle(state=State.DENIED, reason="layers-do-not-fit", message=self._refusals[key])
+        if (failure := self._given_up(key)) is not None:
+            return Obstacle(state=State.QUARANTINED, reason="image-unreadable", message=failure)
+        parts: list[bytes] = []
+        for diff_id in config.diff_ids:
+            layer = kept.load_layer(self._store, diff_id)
+            if layer is None:
+                self._forget(diff_id)
+                return Waiting(frozenset())
+            parts += layer
+        self._start_assembly(key, chain, parts, count)
+        return Waiting(frozenset({key}))
+
+    def _start_assembly(self, key: str, chain: Digest, parts: list[bytes], count: int) -> None:
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Answered) and len(outcome.parts) == 2:
+                made, index = outcome.parts
+                self._store.put_derived(root_index_key(chain), index)
+                self._store.put_derived(assembly_key(chain), made)
+            elif isinstance(outcome, Refused):
+                self._refused(key, outcome.message)
+            else:
+                said = f"{outcome.code}: {outcome.message}" if isinstance(outcome, Failed) else "answered too little"
+                self._failed(key, f"image of chain {chain}: its reader {said}")
+
+        source = bundle(parts)
+        try:
+            self._tasks.start(
+                key,
+                "image",
+                {"layers": count},
+                sources=[source],
+                limits=Limits(seconds=300, cpu_seconds=300),
+                done=done,
+            )
+        finally:
+            os.close(source)
+
+    def _forget(self, diff_id: Digest) -> None:
+        """A layer's listing is gone: the layer is read again."""
+        with self._catalogue.write() as conn:
+            kept.forget_layer(conn, diff_id)
+
+    # ---- the report -------------------------------------------------------------------------------------------
+
+    def report(self, config: ImageConfig, assembly: assemble.Assembly, now: datetime) -> Report | Waiting | str:
+        """The inventory judged by the newest advisory data; a text says why there is none."""
+        chain = chain_ids(config.diff_ids)[-1]
+        data = self._advisories()
+        if isinstance(data, str):
+            return data
+        # End-of-life dates make a report of another day another one.
+        key = f"match:{chain}:{data}:{now.date()}"
+        known = self._reports.get(key)
+        if known is not None:
+            return known
+        if self._tasks.running(key) or self._tasks.full:
+            return Waiting(frozenset({key}))
+        if (failure := self._given_up(key)) is not None:
+            return failure
+        self._start_match(key, assembly, now, with_data=data is not None)
+        return Waiting(frozenset({key}))
+
+    def _start_match(self, key: str, assembly: assemble.Assembly, now: datetime, *, with_data: bool) -> None:
+        def done(outcome: Outcome) -> None:
+            try:
+                if isinstance(outcome, Answered) and outcome.parts:
+                    self._reports[key] = read_report(outcome.parts[0])
+                    while len(self._reports) > MAX_REPORTS:
+                        self._reports.popitem(last=False)
+                    return
+                said = f"{outcome.code}: {outcome.message}" if isinstance(outcome, Failed) else str(outcome)
+            except (SpecError, ScanError) as error:
+                said = str(error)
+            self._failed(key, f"scan: {said}")
+
+        sources = [bundle([canonical.encode(assemble.clean(codec.to_json(assembly.inventory)))])]
+        try:
+            if with_data:
+                sources.append(os.open(self._advisory_file, os.O_RDONLY | os.O_CLOEXEC))
+            self._tasks.start(
+                key,
+                "match",
+                {"now": int(now.timestamp())},
+                sources=sources,
+                limits=Limits(seconds=120, cpu_seconds=120),
+                done=done,
+            )
+        except OSError as error:
+            self._failed(key, f"advisory data {self._advisory_file}: {error.strerror}")
+        finally:
+            for source in sources:
+                os.close(source)
+
+    def _advisories(self) -> Digest | str | None:
+        """The digest of the advisory snapshot; None if there is none, a text if it cannot be read."""
+        try:
+            found = self._advisory_file.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"advisory data {self._advisory_file}: {error.strerror}"
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._advisory_digest is None or self._advisory_digest[0] != stamp:
+            try:
+                self._advisory_digest = (stamp, file_digest(self._advisory_file))
+            except ScanError as error:
+                return str(error)
+        return self._advisory_digest[1]
+
+    # ---- failures ---------------------------------------------------------------------------------------------
+
+    def _refused(self, key: str, message: str) -> None:
+        if len(self._refusals) >= MAX_REMEMBERED:
+            self._refusals.clear()
+        self._refusals[key] = message
+
+    def _failed(self, key: str, message: str) -> None:
+        _log.warning("%s", message)
+        if len(self._failures) >= MAX_REMEMBERED:
+            self._failures.clear()
+        self._failures[key] = (self._failures.get(key, (0, ""))[0] + 1, message)
+
+    def _given_up(self, key: str) -> str | None:
+        count, message = self._failures.get(key, (0, ""))
+        return message if count >= MAX_FAILURES else None
+
+
+def assembly_key(chain: Digest) -> DerivedKey:
+    """Where what an image's layers come to is kept."""
+    return DerivedKey(chain, f"assembly-v{assemble.VERSION}-{kept.VERSION}-{FORMAT_VERSION}")
+
+
+def root_index_key(chain: Digest) -> DerivedKey:
+    """Where an image's root index is kept."""
+    return DerivedKey(chain, f"root-index-v{READER_VERSION}-{FORMAT_VERSION}")
+
+
+def _check_layer(known: KnownLayer, descriptor: Descriptor, diff_id: Digest) -> Obstacle | None:
+    what = f"layer {descriptor.digest}"
+    said = COMPRESSION.get(descriptor.media_type)
+    if said != known.compression:
+        message = f"{what}: compression mismatch: got {known.compression}, its media type is {descriptor.media_type}"
+        return Obstacle(state=State.DENIED, reason="layer-refused", message=message)
+    if known.diff_id != diff_id:
+        message = f"{what}: diff_id mismatch: got {known.diff_id}, want {diff_id}"
+        return Obstacle(state=State.DENIED, reason="diff-id-mismatch", message=message)
+    return None
