@@ -63,7 +63,9 @@ def distribution(system: OperatingSystem | None) -> tuple[str, ...]:
 def scope(component: Component, system: OperatingSystem | None) -> Scope | None:
     """Where to look `component` up, or None where no data that we know speak of it."""
     if component.type == "pypi":
-        return Scope(ecosystems=("PyPI",), name=component.name, version=component.version, order=PEP440)
+        # "2.0.0+cpu" is a build of 2.0.0 and has its holes: specifiers ignore the local part as well (PEP 440).
+        public = component.version.partition("+")[0]
+        return Scope(ecosystems=("PyPI",), name=component.name, version=public, order=PEP440)
     if component.type == "deb" and (ecosystems := distribution(system)):
         return Scope(
             ecosystems=ecosystems,

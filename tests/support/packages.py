@@ -92,7 +92,7 @@ def dpkg_files(debs: Iterable[Deb], *, below: bytes = b"") -> Files:
     ]
     files: Files = {f"{DPKG}/status": "\n".join([*kept, *map(status_paragraph, installed)]).encode()}
     for deb in installed:
-        if "config-files" in deb.status:
+        if deb.status.endswith(("config-files", "not-installed")):
             continue
         files |= deb.shipped
         files |= _info_files(deb)

@@ -75,10 +75,8 @@ def _incomplete(view: ImageView, files: PackageFiles, purl: str, layer: int, *, 
     lacking = [path for path in files.checksums if path not in files.conffiles and not path.startswith(EXCLUDABLE)]
     if lacking and not anything:
         yield _unknown(purl, f"none of its {len(files.checksums)} files is there: {_some(lacking)}", layer)
-    listed = files.listed or frozenset()
-    unproven = [
-        path for path in listed if path in view.files and path not in files.checksums and path not in files.conffiles
-    ]
+    listed = [path for path in files.listed or () if path in view.files]
+    unproven = [path for path in listed if path not in files.checksums and path not in files.conffiles]
     if unproven:
         detail = f"{len(unproven)} of its {len(listed)} listed files have no checksum: {_some(unproven)}"
         yield _unknown(purl, detail, layer)
