@@ -141,15 +141,16 @@ class Reader:
         if stored == canonical.encode({"digest": str(digest), "stored": size}):
             self._keep(digest, tuple(parts))
 
-    def _keep(self, digest: Digest, parts: tuple[bytes, ...]) -> None:
+    def _keep(self, digest: Digest, parts: tuple[bytes, ...]) -> bool:
         try:
             known = kept.keep_layer(self._store, parts)
         except (SpecError, ValueError) as error:
             # Only a child that was taken over answers so; the layer stays unread, and is read from the store.
             _log.warning("layer %s: its reader's answer is none: %s", digest, error)
-            return
+            return False
         with self._catalogue.write() as conn:
             kept.record_layer(conn, digest, known, now=self._clock())
+        return True
 
     # ---- layers -----------------------------------------------------------------------------------------------
 
@@ -200,7 +201,8 @@ class Reader:
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Answered):
-                self._keep(descriptor.digest, outcome.parts)
+                if not self._keep(descriptor.digest, outcome.parts):
+                    self._failed(key, f"layer {descriptor.digest}: its reader's answer is none")
             elif isinstance(outcome, Refused):
                 self._refused(key, outcome.message)
             else:
