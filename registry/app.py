@@ -109,7 +109,8 @@ def _check_request() -> None:
 
 
 def _finish(response: Response) -> Response:
-    if response.status_code >= 400 and request.method in {"POST", "PUT", "PATCH"}:
+    refused = response.status_code >= 400 and response.status_code != 401
+    if refused and request.method in {"POST", "PUT", "PATCH"}:
         drain()
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.path.startswith("/v2/"):

@@ -18,11 +18,8 @@ from registry.settings import HttpSettings
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
 
-DRAIN: Final = 8 * 1024 * 1024
-"""Bytes of a refused body that are still read."""
-
 DRAIN_SECONDS: Final = 5.0
-"""How long they are read for."""
+"""How long the rest of a refused body is read for."""
 
 PAUSE: Final = 10.0
 """Seconds between two looks at the clock: minimum rate, deadline, and whether the session is still ours."""
@@ -113,19 +110,14 @@ class Body:
 
 
 def drain() -> None:
-    """Read and drop the rest of a refused request's body, if it is short.
+    """Read and drop the rest of a refused request's body, for a while.
 
     A server that answers and closes while the client still sends makes most clients say "broken pipe" instead of
     what they were answered.
     """
-    if (announced() or 0) > DRAIN:
-        return
-    left, ends = DRAIN, time.monotonic() + DRAIN_SECONDS
-    while left > 0 and time.monotonic() < ends:
-        chunk = request.stream.read(min(READ, left))
-        if not chunk:
-            return
-        left -= len(chunk)
+    ends = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < ends and request.stream.read(READ):
+        pass
 
 
 def whole_body(settings: HttpSettings, *, limit: int) -> bytes:

@@ -123,17 +123,22 @@ class FilesStore:
 
     def append(self, upload: Upload, chunks: Iterable[bytes]) -> Upload:
         """See `Uploads`; two processes never write one session at a time, the file is locked."""
-        what = f"upload {upload.id}"
-        with self._session(upload) as file, _translated(what):
+        with self._session(upload) as file, _translated(f"upload {upload.id}"):
             running = self._hashes.take(upload.id, upload.size) or _hash_file(file, upload.size, "sha256")
             file.seek(upload.size)
             size = upload.size
-            for chunk in chunks:
-                _write_all(file, chunk)
-                running.update(chunk)
-                size += len(chunk)
-            # What the digest vouches for must be on the disk: a commit only compares it.
-            os.fsync(file.fileno())
+            try:
+                for chunk in chunks:
+                    _write_all(file, chunk)
+                    running.update(chunk)
+                    size += len(chunk)
+                # What the digest vouches for must be on the disk: a commit only compares it.
+                os.fsync(file.fileno())
+            except BaseException:
+                # Room for others at once: on a full disk, even the record of this failure needs some.
+                with suppress(OSError):
+                    file.truncate(upload.size)
+                raise
             self._hashes.keep(upload.id, size, running)
         return replace(upload, size=size, digest=Digest("sha256", running.hexdigest()))
 

@@ -28,6 +28,17 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, *, sec
     raise AssertionError(f"{process.args!r} does not listen on {port}:\n{log.read_text()[-4000:]}")
 
 
+def wait_until_closed(port: int, *, seconds: float = 30) -> None:
+    """Return when nothing listens on `port` any more."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"something still listens on {port}")
+
+
 def end(process: subprocess.Popen[bytes], *, seconds: float = 10) -> None:
     """End a process, kindly first."""
     if process.poll() is None:

@@ -29,7 +29,7 @@ from registry.catalogue.schema import images, tags
 from registry.prepare import prepare
 from registry.settings import Settings, load
 from tests.support.images import BuiltImage
-from tests.support.processes import end, free_port, wait_for_port
+from tests.support.processes import end, free_port, wait_for_port, wait_until_closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,7 @@ class LiveRegistry:
         self.process.kill()
         self.process.wait()
         self.process = None
+        wait_until_closed(self.port)
 
     def header(self, account: str) -> dict[str, str]:
         """The Authorization header of an account."""
