@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 from runtime.linux import syscalls
+from runtime.linux.owned import close_all_but
 from runtime.log import timestamp
 from runtime.model import StopReason
 from runtime.record import Container
@@ -80,9 +81,7 @@ def keep_only(*kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    wanted = sorted({2, *kept})
-    for lower, upper in zip(wanted, [*wanted[1:], 1 << 20], strict=True):
-        os.closerange(lower + 1, upper)
+    close_all_but((0, 1, 2, *kept))
 
 
 def _guard(claim: Claim, container: Container, lifeline: int) -> NoReturn:

@@ -21,7 +21,7 @@ from runtime.linux import syscalls
 from runtime.linux.cgroups import Group
 from runtime.linux.erofs import mount_image
 from runtime.linux.mounts import copy_tree
-from runtime.linux.owned import Owned
+from runtime.linux.owned import Owned, close_all_but
 from runtime.linux.trampoline import trampoline
 from runtime.model import StartRequest
 from runtime.ops import Execute, Operation, Stage
@@ -71,7 +71,7 @@ def spawn(request: StartRequest, plan: Plan, group: Group, reaper_fd: int | None
         stage["errors"] = owned.above(errors, _LOWEST)
         pid, pidfd = _clone(plan, group)
         if pid == 0:
-            _child(plan.operations, stage, (go, report, errors, *streams.values()))
+            _child(plan.operations, stage)
         owned.add(pidfd)
         try:
             for fd in (errors, *stage.fds.values()):
@@ -157,13 +157,13 @@ def _attach(group: Group, pid: int) -> None:
         raise HostError(f"attach to the cgroup: {error}") from error
 
 
-def _child(operations: Iterable[Operation], stage: Stage, not_ours: tuple[int, ...]) -> NoReturn:
+def _child(operations: Iterable[Operation], stage: Stage) -> NoReturn:
     """Execute the operations; never return, whatever happens."""
     number, description, cause = 0, "begin", OSError(errno.EINVAL, "no operation executed a program")
     try:
         gc.disable()  # finalizers of the parent's objects are the parent's
-        for fd in not_ours:
-            os.close(fd)
+        # The parent's end of a pipe, open here, would keep those who wait for the parent's death waiting.
+        close_all_but((0, 1, 2, *stage.fds.values()))
         for number, operation in enumerate(operations):  # noqa: B007  # read where it failed
             description = operation.describe()
             operation.execute(syscalls, stage)

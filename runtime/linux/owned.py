@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -48,3 +49,11 @@ class Owned:
     def above(self, fd: int, lowest: int) -> int:
         """A copy of `fd` with a number of at least `lowest`, close-on-exec."""
         return self.add(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest))
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor of this process but `kept`."""
+    wanted = sorted({-1, *kept})
+    for lower, upper in zip(wanted, [*wanted[1:], 1 << 30], strict=True):
+        if upper > lower + 1:
+            os.closerange(lower + 1, upper)
