@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sqlite3
@@ -49,15 +48,17 @@ class AdvisoryStore:
             raise ScanError(f"advisory data {path}: digest mismatch: got {got}, want {digest}")
         try:
             database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
-            if database.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-                database.close()
-                raise ScanError(f"advisory data {path}: not a snapshot of advisory data")
-            if (found := _format(database)) != schema.FORMAT:
-                database.close()
-                raise ScanError(f"advisory data {path}: format is {found!r}, expected {schema.FORMAT!r}")
+        except sqlite3.Error as error:
+            raise ScanError(f"advisory data {path}: cannot be opened: {error}") from error
+        try:
+            _check(database, path)
             return cls(database, path)
         except sqlite3.Error as error:
+            database.close()
             raise ScanError(f"advisory data {path}: cannot be read: {error}") from error
+        except ScanError:
+            database.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -147,11 +148,13 @@ def file_digest(path: Path) -> Digest:
         raise ScanError(f"advisory data {path}: {error.strerror or error}") from error
 
 
-def _format(database: sqlite3.Connection) -> str:
-    with contextlib.suppress(sqlite3.OperationalError):
-        row = database.execute("SELECT value FROM meta WHERE key='format'").fetchone()
-        return str(row[0]) if row else ""
-    return ""
+def _check(database: sqlite3.Connection, path: Path) -> None:
+    if database.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+        raise ScanError(f"advisory data {path}: not a snapshot of advisory data")
+    row = database.execute("SELECT value FROM meta WHERE key='format'").fetchone()
+    if row is None or row[0] != schema.FORMAT:
+        found = row[0] if row is not None else None
+        raise ScanError(f"advisory data {path}: format is {found!r:.20}, expected {schema.FORMAT!r}")
 
 
 def _advisory(body: str, affected: str, what: str) -> Advisory:
