@@ -31,11 +31,14 @@ from typing import Final, NoReturn
 from ocispec import erofs, fields, listing
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
+from ocispec.entry import Kind
 from ocispec.errors import LayerError, SpecError
 from ocispec.layer import read_layer, read_stored_layer
 from ocispec.limits import LIMITS
 from ocispec.merge import merge
 from ocispec.strictjson import JsonValue, parse_object
+from ocispec.tree import SYNTHETIC, Tree
+from policy.users import MAX_FILE, resolve_user
 from runtime.linux import constants as c
 from runtime.linux import syscalls
 from runtime.linux.seccomp import Argument, Condition, Profile, Rule, compile_filter
@@ -210,12 +213,41 @@ def do_index(job: dict[str, JsonValue], given: Sequence[int]) -> Answer:
     diff_ids = [str(layer.diff_id) for layer in layers]
     if diff_ids != list(fields.texts(job, "diff_ids", what="job")):
         raise SpecError("listings: they are of other layers than the image's")
-    index = erofs.root_index(merge(layers), layers)
+    tree = merge(layers)
+    index = erofs.root_index(tree, layers)
     _write(target, index)
-    return {"digest": str(Digest.of(index))}
+    return {
+        "digest": str(Digest.of(index)),
+        "passwd": _account_file(tree, b"etc/passwd"),
+        "group": _account_file(tree, b"etc/group"),
+    }
 
 
-JOBS: Final[dict[str, Job]] = {"stored": do_stored, "tar": do_tar, "index": do_index}
+def do_user(job: dict[str, JsonValue], given: Sequence[int]) -> Answer:
+    """Find the config's user in the image's account files: (tar with passwd, tar with group), each if it has one."""
+    tars = list(given)
+    passwd, group = (_part(job, name, tars) for name in ("passwd", "group"))
+    found = resolve_user(fields.text(job, "user", what="job"), passwd=passwd, group=group)
+    return {"uid": found.uid, "gid": found.gid, "groups": list(found.groups), "home": found.home}
+
+
+JOBS: Final[dict[str, Job]] = {"stored": do_stored, "tar": do_tar, "index": do_index, "user": do_user}
+
+
+def _account_file(tree: Tree, path: bytes) -> JsonValue:
+    # Where its content lies: [layer, offset, size]. Not through symlinks, as in the registry (registry/assemble.py).
+    node = tree.get(path)
+    if node is None or node.entry.kind is not Kind.FILE or node.layer == SYNTHETIC or node.entry.size > MAX_FILE:
+        return None
+    return [node.layer, node.entry.offset, node.entry.size]
+
+
+def _part(job: dict[str, JsonValue], name: str, tars: list[int]) -> bytes | None:
+    match job.get(name):
+        case [int(offset), int(size)]:
+            return os.pread(tars.pop(0), size, offset)
+        case _:
+            return None
 
 
 def _write(fd: int, content: bytes) -> None:

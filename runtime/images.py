@@ -16,8 +16,9 @@ from ocispec.strictjson import JsonValue, parse
 from policy import canonical
 from policy.clearance import Subject
 from policy.errors import PolicyError
-from policy.statements import ConfigFacts
+from policy.statements import ConfigFacts, ResolvedUser
 from policy.times import format_time
+from policy.users import MAX_GROUPS
 from policy.wire.approvals import read_facts, write_facts
 from policy.wire.members import Members, texts_of
 from runtime.errors import StoreError
@@ -28,7 +29,10 @@ MAX_RECORD = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """One platform's image in one repository. `index` is what its manifest was chosen from, or None."""
+    """One platform's image in one repository.
+
+    `index` is what its manifest was chosen from, or None. `user` is the config's, as it was found in the tree here.
+    """
 
     registry: str
     repository: str
@@ -38,6 +42,7 @@ class ImageRecord:
     diff_ids: tuple[Digest, ...]
     root_index: Digest
     index: Digest | None
+    user: ResolvedUser
     config_facts: ConfigFacts
     pulled: datetime
 
@@ -64,6 +69,7 @@ class ImageRecord:
             config_facts=self.config_facts,
             root_index=root_index,
             index=self.index,
+            user=self.user,
         )
 
 
@@ -79,6 +85,12 @@ def encode(record: ImageRecord) -> bytes:
         "registry": record.registry,
         "repository": record.repository,
         "rootIndex": str(record.root_index),
+        "user": {
+            "gid": record.user.gid,
+            "groups": list(record.user.groups),
+            "home": record.user.home,
+            "uid": record.user.uid,
+        },
         "version": "1",
     }
     if record.index is not None:
@@ -104,6 +116,7 @@ def decode(raw: bytes, *, what: str) -> ImageRecord:
             diff_ids=members.digests("diffIds", MAX_LAYERS),
             root_index=members.digest("rootIndex"),
             index=members.digest("index") if members.has("index") else None,
+            user=_read_user(members.child("user")),
             config_facts=read_facts(members.child("configFacts")),
             pulled=members.time("pulled"),
         )
@@ -111,3 +124,14 @@ def decode(raw: bytes, *, what: str) -> ImageRecord:
     except (SpecError, PolicyError) as error:
         raise StoreError(f"{what}: damaged: {error}") from None
     return record
+
+
+def _read_user(members: Members) -> ResolvedUser:
+    user = ResolvedUser(
+        uid=members.identity("uid"),
+        gid=members.identity("gid"),
+        groups=members.identities("groups", MAX_GROUPS),
+        home=members.text("home"),
+    )
+    members.end()
+    return user
