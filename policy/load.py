@@ -91,7 +91,8 @@ def contradictions(document: Document) -> Iterator[str]:
             if name in NEVER_WAIVED:
                 yield f"{where}.rules: got {name!r}, which nothing may waive"
             elif name not in known:
-                yield f"{where}.rules: got {name!r}, expected one of the policy's rules: {', '.join(sorted(known))}"
+                rules = ", ".join(sorted(known - set(NEVER_WAIVED)))
+                yield f"{where}.rules: got {name!r}, expected one of the policy's rules: {rules}"
         yield from _levels_known(waiver.levels, names, f"{where}.levels")
     for index, unknown in enumerate(document.scan.unknowns):
         yield from _levels_known(unknown.levels, names, f"policy: scan.unknowns[{index}].levels")
