@@ -8,6 +8,7 @@ is `reference()`, and a test compares them. Values are checked when the file is 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,3 +258,7 @@ def _rows(kind: type, prefix: str) -> Iterator[str]:
         else:
             shown = "required" if default is dataclasses.MISSING else f"`{default}`" if default else "none"
             yield f"| `{prefix}{name}` | {shown} | {mark.doc} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -174,9 +174,11 @@ class LiveRegistry:
 
 
 @contextmanager
-def web_registry(folder: Path, **settings: object) -> Iterator[LiveRegistry]:
+def web_registry(
+    folder: Path, *, http: Mapping[str, object] | None = None, **settings: object
+) -> Iterator[LiveRegistry]:
     """A running registry without judge and signer, with one account a role, each named as its role."""
-    live = make_registry(folder, **settings)
+    live = make_registry(folder, http=http, **settings)
     live.start()
     try:
         yield live
@@ -184,14 +186,14 @@ def web_registry(folder: Path, **settings: object) -> Iterator[LiveRegistry]:
         live.stop()
 
 
-def make_registry(folder: Path, **settings: object) -> LiveRegistry:
+def make_registry(folder: Path, *, http: Mapping[str, object] | None = None, **settings: object) -> LiveRegistry:
     """A prepared registry that does not run yet."""
     folder.mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     members = {
         "name": address,
         "data": str(folder / "data"),
-        "http": {"listen": address, "threads": 16},
+        "http": {"listen": address, "threads": 16, **(http or {})},
         "judge": {"push_wait_ms": 0},
         **settings,
     }

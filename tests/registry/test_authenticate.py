@@ -1,0 +1,191 @@
+"""Credentials to principals: what counts, what does not, and when it stops."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ocispec.digest import Digest
+from registry.access import REGISTRY, Principal, Right, Role, is_protected_tag, tag_subject
+from registry.authenticate import BasicAuthenticator, hash_secret, new_secret
+from registry.catalogue.accounts import (
+    Account,
+    add_account,
+    count_accounts,
+    find_account,
+    list_accounts,
+    remove_account,
+)
+from registry.catalogue.database import Catalogue
+from registry.errors import AccountError
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
+    """A new catalogue."""
+    made = Catalogue(f"sqlite:///{tmp_path}/catalogue.sqlite")
+    made.create()
+    yield made
+    made.close()
+
+
+def account(name: str = "ci", role: Role = Role.PUSHER, *, secret: str = "any", **changes: object) -> Account:  # noqa: S107 -- of a test
+    """An account."""
+    members: dict[str, object] = {"repositories": ("team/*",), "created": NOW, "created_by": "test"}
+    return Account(name=name, role=role, secret=hash_secret(secret), **(members | changes))  # type: ignore[arg-type]  # the changes are of the fields' types
+
+
+def basic(name: str, secret: str) -> str:
+    """An Authorization header."""
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+def test_an_account_is_known_by_its_secret(catalogue: Catalogue) -> None:
+    secret = new_secret()
+    with catalogue.write() as conn:
+        add_account(conn, account(secret=secret))
+    found = BasicAuthenticator(catalogue, "registry.test", lambda: NOW).authenticate(basic("ci", secret))
+    assert found == Principal(name="ci", role=Role.PUSHER, repositories=("team/*",))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Basic",
+        "Basic !!!",
+        "Basic " + base64.b64encode(b"ci").decode(),
+        "Basic " + base64.b64encode(b"ci:").decode(),
+        "Basic " + base64.b64encode(b":right").decode(),
+        "Basic " + base64.b64encode(b"ci\x00:right").decode(),
+        "Basic " + base64.b64encode(b"\xff\xfe:right").decode(),
+        "Basic " + "A" * 4096,
+        "Bearer " + base64.b64encode(b"ci:right").decode(),
+        basic("ci", "wrong"),
+        basic("ci", "right "),
+        basic("CI", "right"),
+        basic("nobody", "right"),
+        basic("ci", hash_secret("right")),
+        "\udcff",
+    ],
+)
+def test_what_is_not_its_secret_is_nobody(catalogue: Catalogue, header: str) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, account(secret="right"))
+    authenticator = BasicAuthenticator(catalogue, "registry.test", lambda: NOW)
+    assert authenticator.authenticate(header) is None
+    assert authenticator.authenticate(basic("ci", "right")) is not None
+
+
+def test_an_account_ends_at_its_date(catalogue: Catalogue) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, account(secret="right", expires=NOW))
+    before = BasicAuthenticator(catalogue, "registry.test", lambda: NOW - timedelta(seconds=1))
+    assert before.authenticate(basic("ci", "right")) is not None
+    assert BasicAuthenticator(catalogue, "registry.test", lambda: NOW).authenticate(basic("ci", "right")) is None
+
+
+def test_a_success_is_remembered_for_a_moment_only(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, account(secret="right"))
+    seconds = 1000.0
+    monkeypatch.setattr("registry.authenticate.time.monotonic", lambda: seconds)
+    authenticator = BasicAuthenticator(catalogue, "registry.test", lambda: NOW)
+    assert authenticator.authenticate(basic("ci", "right")) is not None
+    with catalogue.write() as conn:
+        remove_account(conn, "ci")
+    seconds += 1.0
+    assert authenticator.authenticate(basic("ci", "right")) is None
+
+
+def test_accounts_are_stored_listed_counted_and_removed(catalogue: Catalogue) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, account("b"))
+        add_account(conn, account("a", Role.ADMIN, expires=NOW))
+        assert [found.name for found in list_accounts(conn)] == ["a", "b"]
+        assert count_accounts(conn, Role.ADMIN) == 1
+        assert find_account(conn, "a") == account("a", Role.ADMIN, expires=NOW)
+        assert remove_account(conn, "a")
+        assert not remove_account(conn, "a")
+        assert find_account(conn, "a") is None
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        account("Upper"),
+        account(""),
+        account("a:b"),
+        account("x" * 64),
+        account("registry"),
+        account("x", Role.REGISTRY),
+        account("x", repositories=()),
+        account("x", repositories=("",)),
+        account("x", repositories=("a\nb",)),
+        account("x", repositories=("[a-z]",)),
+        account("x", repositories=("a",) * 101),
+    ],
+)
+def test_an_account_that_cannot_be_is_refused(catalogue: Catalogue, made: Account) -> None:
+    with catalogue.write() as conn, pytest.raises(AccountError):
+        add_account(conn, made)
+
+
+def test_a_name_is_taken_once(catalogue: Catalogue) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, account("x", secret="first"))
+        with pytest.raises(AccountError, match="there is one of that name"):
+            add_account(conn, account("x", Role.ADMIN, secret="second"))
+        assert find_account(conn, "x") == account("x", secret="first")
+
+
+def test_secrets_are_256_random_bits() -> None:
+    made = {new_secret() for _ in range(100)}
+    assert len(made) == 100
+    assert all(len(base64.urlsafe_b64decode(secret + "=")) == 32 for secret in made)
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [(role, role in {Role.PUSHER, Role.REGISTRY}) for role in Role],
+)
+def test_r5_rights_are_one_table(role: Role, may: bool) -> None:
+    principal = Principal(name="x", role=role, repositories=("team/*",))
+    for right in Right:
+        assert principal.may(right, "team/app") is may
+        assert not principal.may(right, "other/app")
+
+
+@pytest.mark.parametrize(
+    ("globs", "repository", "inside"),
+    [
+        (("*",), "any/thing", True),
+        (("team/*",), "team/a", True),
+        (("team/*",), "team/a/b", True),
+        (("team/*",), "team", False),
+        (("team/*",), "teams/a", False),
+        (("a", "b"), "b", True),
+        (("te?m/x",), "team/x", True),
+        ((), "a", False),
+    ],
+)
+def test_scopes_are_globs(globs: tuple[str, ...], repository: str, inside: bool) -> None:
+    assert Principal(name="x", role=Role.PUSHER, repositories=globs).in_scope(repository) is inside
+
+
+def test_tags_that_speak_of_a_digest() -> None:
+    digest = Digest.of(b"image")
+    assert tag_subject(f"sha256-{digest.hex}") == digest
+    assert tag_subject(f"sha256-{digest.hex}.sig") == digest
+    assert tag_subject("latest") is tag_subject("sha256-abc") is tag_subject(f"sha256-{digest.hex}0") is None
+    assert is_protected_tag(f"sha256-{digest.hex}.att")
+    assert is_protected_tag(f"sha512-{digest.hex}.sig")
+    assert not is_protected_tag(f"sha256-{digest.hex}")
+    assert not is_protected_tag(f"x-sha256-{digest.hex}.sig")
+    assert REGISTRY.role is Role.REGISTRY
