@@ -48,7 +48,8 @@ def scan(inventory: Inventory, advisories: Advisories, *, now: datetime) -> Repo
 
 
 def _in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda item: (item.layer, item.purl, item.kind, item.id)))
+    # A distribution that is installed in two places gives the same finding twice.
+    return tuple(sorted(dict.fromkeys(findings), key=lambda item: (item.layer, item.purl, item.kind, item.id)))
 
 
 def _without_repeats(unknowns: Iterable[Unknown]) -> tuple[Unknown, ...]:

@@ -142,7 +142,6 @@ def _vulnerabilities(report: Report, references: Sequence[str]) -> list[JsonValu
 
 def _vulnerability(finding: Finding, references: Sequence[str]) -> dict[str, JsonValue]:
     members: dict[str, JsonValue] = {
-        "bom-ref": f"{finding.id}@{finding.purl}",
         "id": finding.id,
         "source": {"name": finding.source},
     }

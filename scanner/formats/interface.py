@@ -41,7 +41,7 @@ class Format(Protocol):
 
 def rendered(document: Mapping[str, JsonValue]) -> bytes:
     """A document as indented JSON, members in their order."""
-    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "backslashreplace")
+    return (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
 
 
 def timestamp(moment: datetime) -> str:
