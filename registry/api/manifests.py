@@ -28,7 +28,7 @@ from registry.catalogue.manifests import (
     own_artifacts,
     remove_manifest,
 )
-from registry.catalogue.tags import remove_tag, tags_of
+from registry.catalogue.tags import remove_tag, stop_serving, tags_of
 from registry.context import caller, context, source
 from registry.errors import (
     CorruptError,
@@ -179,6 +179,8 @@ def _delete_manifest(conn: Connection, repository: str, digest: Digest) -> None:
     for doomed in (*own_artifacts(conn, repository, digest), digest):
         for tag in tags_of(conn, repository, doomed):
             _delete_tag(conn, repository, tag)
+        for tag in stop_serving(conn, repository, doomed):
+            _record(conn, Event.SERVED, f"{repository}:{tag}", before=str(doomed))
         if not remove_manifest(conn, repository, doomed):
             raise ManifestUnknownError(f"manifest {digest}: not known in {repository}")
     _record(conn, Event.DELETE, f"{repository}@{digest}", before="manifest")

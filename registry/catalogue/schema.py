@@ -198,16 +198,6 @@ tags = Table(
 Index("tags_by_pushed", tags.c.repository, tags.c.pushed)
 Index("tags_by_served", tags.c.repository, tags.c.served)
 
-tag_numbers = Table(
-    "tag_numbers",
-    metadata,
-    Column("repository", _REPOSITORY, nullable=False),
-    Column("tag", _TAG, nullable=False),
-    Column("number", BigInteger, nullable=False),
-    PrimaryKeyConstraint("repository", "tag"),
-)
-"""The last number of a deleted tag, so that a new tag of that name goes on from it."""
-
 uploads = Table(
     "uploads",
     metadata,

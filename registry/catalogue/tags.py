@@ -9,8 +9,8 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from ocispec.digest import Digest
 from registry.catalogue.blobs import STARTING
-from registry.catalogue.database import insert_new, put_row
-from registry.catalogue.schema import images, manifests, repositories, tag_numbers, tags
+from registry.catalogue.database import insert_new
+from registry.catalogue.schema import images, manifests, repositories, tags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,35 +45,31 @@ def push_tag(conn: Connection, repository: str, name: str, digest: Digest, *, by
             .values(pushed=digest, pushed_at=now, pushed_by=by)
         )
         return before
-    number = conn.scalar(
-        select(tag_numbers.c.number).where(tag_numbers.c.repository == repository, tag_numbers.c.tag == name)
-    )
-    insert_new(
-        conn,
-        tags,
-        repository=repository,
-        tag=name,
-        pushed=digest,
-        pushed_at=now,
-        pushed_by=by,
-        number=number or 0,
-    )
+    insert_new(conn, tags, repository=repository, tag=name, pushed=digest, pushed_at=now, pushed_by=by)
     return None
 
 
 def remove_tag(conn: Connection, repository: str, name: str) -> Tag | None:
-    """Remove a tag and return what it was; its number is kept, so that a new one of that name goes on from it."""
+    """Remove a tag and return what it was. The numbers of its statements are the signer's, and go on rising."""
     found = find_tag(conn, repository, name)
     if found is not None:
-        put_row(conn, tag_numbers, repository=repository, tag=name, number=found.number)
         conn.execute(delete(tags).where(tags.c.repository == repository, tags.c.tag == name))
     return found
 
 
 def tags_of(conn: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
-    """The tags that were pushed with, or serve, a manifest."""
-    points = or_(tags.c.pushed == digest, tags.c.served == digest)
-    return tuple(conn.scalars(select(tags.c.tag).where(tags.c.repository == repository, points).order_by(tags.c.tag)))
+    """The tags that a manifest was last pushed to."""
+    where = (tags.c.repository == repository, tags.c.pushed == digest)
+    return tuple(conn.scalars(select(tags.c.tag).where(*where).order_by(tags.c.tag)))
+
+
+def stop_serving(conn: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
+    """Have no tag serve a manifest any more; returns those that did."""
+    where = (tags.c.repository == repository, tags.c.served == digest)
+    found = tuple(conn.scalars(select(tags.c.tag).where(*where).order_by(tags.c.tag)))
+    if found:
+        conn.execute(update(tags).where(*where).values(served=None, served_at=None, statement=None))
+    return found
 
 
 def list_tags(conn: Connection, repository: str, *, after: str, limit: int, served: bool) -> tuple[str, ...] | None:

@@ -346,6 +346,20 @@ def test_a_deleted_manifest_takes_its_tags_with_it(live: LiveRegistry, repositor
     live.push(repository, built, "v1")
 
 
+def test_a_deleted_manifest_is_served_no_more_and_the_tag_stays_with_what_was_pushed(
+    live: LiveRegistry, repository: str
+) -> None:
+    first, second = image([{"x": "1"}]), image([{"x": "2"}])
+    path = f"/v2/{repository}/manifests"
+    live.push(repository, first, "v1")
+    live.judge(repository, first.digest, State.CLEARED, serve="v1")
+    live.push(repository, second, "v1")
+    assert live.request("DELETE", f"{path}/{first.digest}").status == 202
+    assert live.request("GET", f"{path}/v1").body == second.manifest.raw
+    refused = live.request("GET", f"{path}/v1", account="host")
+    assert (refused.status, "serves nothing yet" in refused.body.decode()) == (403, True)
+
+
 def test_a_child_of_an_index_is_not_deleted(live: LiveRegistry, repository: str) -> None:
     built = index([image()])
     live.push(repository, built.images[0], built.images[0].digest)
