@@ -195,6 +195,10 @@ class TarParser:
     def _other(self, buffer: bytearray, position: int, length: int, header: bytearray, fields: _Fields) -> int:
         # Whatever is not a plain file with a short name.
         _, owner_field, size_field, time_field, _, kind, link_field, _, devices, _ = fields
+        if kind == b"S":
+            # GNU's own; its map of the file lies where others have names.
+            self._name = fields[0].rstrip(b"\0")
+            raise FieldError("a sparse member", pax.SPARSE_REPAIR)
         raw = self._name = self._header_name(header, fields)
         size = tarfields.number(size_field, "size", 0, 2**62)
         if kind in _META:
@@ -205,10 +209,7 @@ class TarParser:
         self._name = raw
         size = self._size(size, extended)
         if (known := _KINDS.get(kind)) is None and kind != _LINK:
-            sparse = kind == b"S"
-            raise FieldError(
-                "a sparse member" if sparse else f"type {kind!r} is not supported", pax.SPARSE_REPAIR if sparse else ""
-            )
+            raise FieldError(f"type {kind!r} is not supported")
         path = tarfields.path(raw)
         self._path_bytes += len(path) + len(link)
         is_directory = known is Kind.DIRECTORY

@@ -7,8 +7,12 @@ For ordinary images use `images.py`, whose tars the standard library writes.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from ocispec.descriptor import MediaType
+from ocispec.digest import Digest
 from ocispec.entry import Member
 from ocispec.layer import LayerContent, read_layer
 from ocispec.limits import LIMITS, Limits
@@ -146,3 +150,28 @@ def members(tar: bytes) -> tuple[Member, ...]:
 def contents(tars: Sequence[bytes]) -> tuple[LayerContent, ...]:
     """What the reader makes of several tars."""
     return tuple(content(tar) for tar in tars)
+
+
+def oci_layout(folder: Path, tars: Sequence[bytes], *, tag: str = "t") -> None:
+    """Write an OCI image layout whose one image has exactly these tars as its layers, uncompressed."""
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+
+    def put(blob: bytes, media_type: str) -> dict[str, object]:
+        digest = Digest.of(blob)
+        (blobs / digest.hex).write_bytes(blob)
+        return {"mediaType": media_type, "digest": str(digest), "size": len(blob)}
+
+    layers = [put(tar, MediaType.OCI_LAYER) for tar in tars]
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]}
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MediaType.OCI_MANIFEST,
+        "config": put(json.dumps(config).encode(), MediaType.OCI_CONFIG),
+        "layers": layers,
+    }
+    described = put(json.dumps(manifest).encode(), MediaType.OCI_MANIFEST)
+    described["annotations"] = {"org.opencontainers.image.ref.name": tag}
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (folder / "oci-layout").write_text(json.dumps({"imageLayoutVersion": "1.0.0"}))

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
-import pickle
 import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ocispec.entry import Kind
 from ocispec.tree import Node, Tree
@@ -157,5 +157,24 @@ def _name_inodes(found: View) -> View:
     }
 
 
+def to_text(view: View) -> str:
+    """A view as text, for another process."""
+    return repr({path: tuple(_plain(getattr(seen, name)) for name in Seen.__slots__) for path, seen in view.items()})
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, Kind) else value
+
+
+def from_text(text: str) -> View:
+    """The view that `to_text` wrote."""
+    rows: dict[bytes, tuple[object, ...]] = ast.literal_eval(text)
+    return {path: _seen(dict(zip(Seen.__slots__, row, strict=True))) for path, row in rows.items()}
+
+
+def _seen(values: dict[str, Any]) -> Seen:
+    return Seen(**{**values, "kind": Kind(values["kind"])})
+
+
 if __name__ == "__main__":
-    pickle.dump(view_of_folder(sys.argv[1]), sys.stdout.buffer)
+    sys.stdout.write(to_text(view_of_folder(sys.argv[1])))
