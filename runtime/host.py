@@ -45,7 +45,7 @@ from policy.times import format_time, parse_time, whole_seconds
 from policy.trust import Trust, check_number
 from runtime.api import Statements
 from runtime.errors import HostError
-from runtime.ownfiles import read_owned, replace_file
+from runtime.ownfiles import read_owned, replace_file, stamp
 from runtime.store import Store
 
 FORMATS: Final = frozenset({(READER_VERSION, FORMAT_VERSION)})
@@ -175,7 +175,7 @@ class Host:
 
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Changes whenever anything that `view` reads does."""
-        return tuple(_stamp(self.store.host / name) for name in ("trust.json", "state", "list", "date"))
+        return tuple(stamp(self.store.host / name) for name in ("trust.json", "state", "list", "date"))
 
     def remember(self, see: Callable[[HostState], tuple[T, HostState] | Refused]) -> T | Refused:
         """Let `see` prove something against the memory, and keep the memory that it returns.
@@ -381,11 +381,3 @@ class _Offered:
 
 def _ask(statements: Statements) -> _Offered:
     return _Offered(trust=statements.trust(), revocations=statements.revocations(), floors=statements.floors())
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return (0, 0, 0)
-    return (found.st_ino, found.st_mtime_ns, found.st_size)

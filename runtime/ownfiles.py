@@ -106,3 +106,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Inode, time of change and size: changes whenever `replace_file` wrote the file; zeros where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -48,6 +48,7 @@ from runtime.fetch import Fetcher, Progress
 from runtime.host import Host, Synced
 from runtime.images import ImageRecord
 from runtime.readers import Readers
+from runtime.refused import RefusalError, refuse, unless_refused
 from runtime.store import Documents
 
 T = TypeVar("T")
@@ -81,14 +82,6 @@ class _Found:
     documents: Documents
 
 
-class _RefusalError(Exception):
-    """Carries a refusal to the end of `pull`."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(str(refused))
-        self.refused = refused
-
-
 def pull(
     reference: Reference,
     *,
@@ -120,7 +113,7 @@ def pull(
         try:
             synced = host.sync(clock(), access=access)  # (1)
             return puller.pull(synced)
-        except _RefusalError as error:
+        except RefusalError as error:
             return error.refused
         except TrustError as error:
             return Refused.of(error)
@@ -209,8 +202,7 @@ class _Puller:
         answer = Statements(self.remote).tag(self.reference)
         envelope = answer.statement
         if envelope is None:
-            detail = "the registry serves nothing under it: no image of it is cleared"
-            raise _RefusalError(Refused(code="not-served", subject=str(self.reference), detail=detail))
+            raise refuse("not-served", self.reference, "the registry serves nothing under it: no image is cleared")
         now, trust = self.clock(), self._trust()
 
         def see(state: HostState) -> tuple[Signed[TagStatement], HostState] | Refused:
@@ -224,7 +216,7 @@ class _Puller:
                 now=now,
             )
 
-        proven = _or_raise(self.host.remember(see))
+        proven = unless_refused(self.host.remember(see))
         return proven.statement.digest, envelope
 
     def _find(self, digest: Digest) -> _Found:
@@ -242,7 +234,7 @@ class _Puller:
         image = load_image(self.remote.repository(self.reference.repository), document)  # (4)
         if not self.platform.runs(image.config.platform):
             detail = f"its config is for {image.config.platform}, this host is {self.platform}"
-            raise _RefusalError(Refused(code="other-platform", subject=str(document.digest), detail=detail))
+            raise refuse("other-platform", document.digest, detail)
         subject = Subject.of(
             registry=self.reference.registry,
             repository=self.reference.repository,
@@ -253,7 +245,7 @@ class _Puller:
         )
         now = self.clock()
         best = _best_clearance(Statements(self.remote), subject, self.host.view(now), now)  # (5)
-        clearance, _ = _or_raise(best)
+        clearance, _ = unless_refused(best)
         documents = Documents(
             manifest=document.raw,
             config=image.config.raw,
@@ -267,8 +259,7 @@ class _Puller:
         try:
             return choose(index.manifests, self.platform)
         except SpecError as error:
-            refused = Refused(code="index-child", subject=f"{self.reference.name}@{index.digest}", detail=str(error))
-            raise _RefusalError(refused) from None
+            raise refuse("index-child", f"{self.reference.name}@{index.digest}", str(error)) from None
 
     def _index_clearance(self, index: Index, child: Digest) -> bytes:
         now, trust = self.clock(), self._trust()
@@ -295,7 +286,7 @@ class _Puller:
                 return envelope
             refusals.append(proven)
         subject = f"{self.reference.name}@{index.digest}"
-        raise _RefusalError(_most_telling(refusals, subject, "no-index-clearance", "the registry offers none"))
+        raise RefusalError(_most_telling(refusals, subject, "no-index-clearance", "the registry offers none"))
 
     def _trust(self) -> Trust:
         view = self.host.view(self.clock())
@@ -304,7 +295,7 @@ class _Puller:
 
     def _prove(self, clearance: bytes, subject: Subject) -> Verified:
         now = self.clock()
-        verified = _or_raise(verify_clearance(clearance, subject=subject, host=self.host.view(now), now=now))
+        verified = unless_refused(verify_clearance(clearance, subject=subject, host=self.host.view(now), now=now))
         issued = verified.clearance.statement.issued
         self.host.remember(lambda state: (None, see_time(state, issued, now)))
         return verified
@@ -331,12 +322,6 @@ def _best_clearance(
 def _most_telling(refusals: list[Refused], subject: str, code: str, detail: str) -> Refused:
     refusals.sort(key=lambda refused: refused.code in _UNTELLING)
     return refusals[0] if refusals else Refused(code=code, subject=subject, detail=detail)
-
-
-def _or_raise(result: T | Refused) -> T:
-    if isinstance(result, Refused):
-        raise _RefusalError(result)
-    return result
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:

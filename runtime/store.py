@@ -34,7 +34,7 @@ from policy.dsse import MAX_ENVELOPE
 from runtime import images
 from runtime.errors import StoreError
 from runtime.images import ImageRecord
-from runtime.ownfiles import open_owned, publish, read_owned, replace_file
+from runtime.ownfiles import open_owned, publish, read_owned, replace_file, stamp
 
 DEFAULT_STORE: Final = Path("/var/lib/pratique")
 MAX_LISTING: Final = 512 * 1024 * 1024
@@ -228,6 +228,10 @@ class Store:
             StoreError: it cannot be read.
         """
         return self._document(record, "clearance", MAX_ENVELOPE)
+
+    def clearance_stamp(self, record: ImageRecord) -> tuple[int, int, int]:
+        """Changes whenever the clearance does."""
+        return stamp(self.path / "images" / record.key / "clearance")
 
     def manifest(self, record: ImageRecord) -> bytes:
         """An image's manifest.

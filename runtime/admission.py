@@ -1,0 +1,271 @@
+"""The last gate: at every start, also offline, the image is proven again before anything of it is mounted.
+
+ (1) Which image is meant: a digest names it; a tag by the signed statement that was kept when it was pulled,
+     whose number may not be below one that this host has seen (S6, S10).
+ (2) What this host believes: trust.json, revocation list with its date, memory.
+ (3) The root index is opened once, belongs to us alone, and is hashed.
+ (4) The clearance is proven, with all that it embeds, for this very image and index, now (policy.clearance).
+ (5) The start policy that it embeds decides about this request on this host (policy.start).
+ (6) Each layer is opened once, belongs to us alone, and its hash is the clearance's.
+ (7) The time of the clearance is remembered, so that the clock cannot go back behind it.
+ (8) The request to the sandbox is made of the clearance and the wish, with those descriptors as its root.
+
+Nothing of the image is parsed, no socket is opened, and a refusal is a value with a code and its object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from ocispec.digest import Digest
+from ocispec.platform import Platform
+from ocispec.reference import Reference
+from policy.clearance import HostView, Verified, verify_clearance
+from policy.errors import PolicyError, TrustError
+from policy.hoststate import see_time
+from policy.load import load_verified
+from policy.model import Decision, Note
+from policy.refusal import Refused
+from policy.served import verify_tag
+from policy.settings import Policy
+from policy.start import evaluate_start, start_evidence
+from policy.times import format_time
+from runtime.errors import StoreError
+from runtime.host import Host
+from runtime.images import ImageRecord
+from runtime.linux.owned import Owned
+from runtime.model import ContainerId, Root, Shown, StartRequest
+from runtime.refused import RefusalError, refuse, unless_refused
+from runtime.wish import Wish
+
+_NOBODY: Final = Wish(name=ContainerId("verify"))
+"""What `verify` asks for: the image as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """An image that was proven now: what it is, what proves it, and what the start policy says."""
+
+    record: ImageRecord
+    verified: Verified
+    policy: Policy
+    decision: Decision
+    wish: Wish
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Cleared:
+    """A start that is allowed. It owns the descriptors in `request.root`: close it when the start has returned."""
+
+    proven: Proven
+    request: StartRequest
+    _fds: Sequence[int] = field(repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the root's descriptors."""
+        fds, self._fds = self._fds, ()
+        for fd in fds:
+            os.close(fd)
+
+
+def admit(
+    reference: Reference, wish: Wish, *, host: Host, now: datetime, platform: Platform | None = None
+) -> Cleared | Refused:
+    """Prove the image that `reference` names in the store, and make the request to start it; see the module.
+
+    Raises:
+        RequestError: the wish is nothing that can be started (no program, a bad working directory).
+    """
+    with host.store.shared(), Owned() as owned:
+        try:
+            proven, index, layers = _prove(reference, wish, host, now, platform or Platform.of_this_host(), owned)
+            clearance = proven.verified.clearance.statement
+            shown = Shown(
+                image=str(reference), digest=str(clearance.manifest), level=clearance.level, notes=proven.notes
+            )
+            root = Root(index_fd=index, layer_fds=layers)
+            request = proven.wish.request(clearance, root, shown)  # (8)
+        except RefusalError as error:
+            return error.refused
+        except TrustError as error:
+            return Refused.of(error)
+        return Cleared(proven=proven, request=request, _fds=tuple(owned.release(fd) for fd in (index, *layers)))
+
+
+def verify(reference: Reference, *, host: Host, now: datetime, platform: Platform | None = None) -> Proven | Refused:
+    """Prove the image in the store as for a start, and start nothing."""
+    with host.store.shared(), Owned() as owned:
+        try:
+            return _prove(reference, _NOBODY, host, now, platform or Platform.of_this_host(), owned)[0]
+        except RefusalError as error:
+            return error.refused
+        except TrustError as error:
+            return Refused.of(error)
+
+
+def find(reference: Reference, *, host: Host, view: HostView, now: datetime) -> ImageRecord | Refused:
+    """The image in the store that `reference` names: step (1)."""
+    digest = reference.digest
+    if digest is None:
+        statement = host.store.tag(reference)
+        if statement is None:
+            return Refused(code="not-pulled", subject=str(reference), detail="no image of this tag is in the store")
+        listed = view.revocations
+        proven = verify_tag(
+            statement,
+            registry=reference.registry,
+            repository=reference.repository,
+            tag=reference.tag or "latest",
+            trust=view.trust if listed is None else view.trust.revoking(listed.list.statement.keys),
+            state=view.state,
+            now=now,
+        )
+        if isinstance(proven, Refused):
+            return proven
+        digest = proven[0].statement.digest
+    record = host.store.find(reference.registry, reference.repository, digest)
+    if record is None:
+        return Refused(code="not-pulled", subject=str(reference), detail=f"no image {digest} is in the store")
+    return record
+
+
+def _prove(
+    reference: Reference, wish: Wish, host: Host, now: datetime, platform: Platform, owned: Owned
+) -> tuple[Proven, int, tuple[int, ...]]:
+    """Steps 1 to 7: what was proven, and the root index and the layers (lowest first), open and `owned`."""
+    view = host.view(now)  # (2), of which (1) needs the memory
+    record = unless_refused(find(reference, host=host, view=view, now=now))  # (1)
+    try:
+        index = owned.add(host.store.open_index(record.root_index))  # (3)
+    except StoreError as error:
+        raise refuse("root-index-unusable", record.root_index, str(error)) from None
+    root_index = _hash(index, "sha256")
+    envelope = _clearance(host, record)
+    subject = record.subject(root_index)
+    verified = unless_refused(verify_clearance(envelope, subject=subject, host=view, now=now))  # (4)
+    policy = _policy(verified)
+    wish = wish.limited(policy.start)
+    decision = evaluate_start(  # (5)
+        policy,
+        start_evidence(
+            verified,
+            host=view,
+            platform=str(platform),
+            root_index=root_index,
+            request=wish.judged(policy.level(verified.clearance.statement.level)),
+            now=now,
+        ),
+    )
+    if not decision.allowed:
+        raise RefusalError(_refusal_of(decision))
+    layers = _open_layers(host, verified.clearance.statement.diff_ids, owned)  # (6)
+    issued = verified.clearance.statement.issued
+    host.remember(lambda state: (None, see_time(state, issued, now)))  # (7)
+    proven = Proven(
+        record=record,
+        verified=verified,
+        policy=policy,
+        decision=decision,
+        wish=wish,
+        notes=notes_of(verified, decision),
+    )
+    return proven, index, layers
+
+
+def _clearance(host: Host, record: ImageRecord) -> bytes:
+    try:
+        return host.store.clearance(record)
+    except StoreError as error:
+        raise refuse("no-clearance", record.name, str(error)) from None
+
+
+def _policy(verified: Verified) -> Policy:
+    said = verified.policy.statement
+    try:
+        return load_verified(said.document)
+    except PolicyError as error:
+        raise refuse("policy-unreadable", f"policy {said.name} version {said.version}", str(error)) from None
+
+
+def _refusal_of(decision: Decision) -> Refused:
+    first, *others = decision.refusals
+    more = f"; and {len(others)} more: {', '.join(verdict.reason for verdict in others[:8])}" if others else ""
+    return Refused(code=first.reason, subject=first.subject, detail=first.message + more)
+
+
+def notes_of(verified: Verified, decision: Decision) -> tuple[str, ...]:
+    """What `ps` shows beside an image that may run: what ends soon, and what was let through with a warning."""
+    notes = [f"{verdict.reason}: {verdict.message}" for verdict in decision.verdicts if verdict.note is Note.WARNING]
+    if verified.clearance.statement.state != "cleared":
+        notes.append(f"state {verified.clearance.statement.state}")
+    if verified.list_stale:
+        notes.append(f"the revocation list is past its end; all stops {format_time(verified.until)}")
+    return tuple(notes)
+
+
+def _open_layers(host: Host, diff_ids: Sequence[Digest], owned: Owned) -> tuple[int, ...]:
+    layers: list[int] = []
+    for diff_id in diff_ids:
+        try:
+            layers.append(owned.add(host.store.open_layer(diff_id)))
+        except StoreError as error:
+            raise refuse("layer-unusable", diff_id, str(error)) from None
+    for diff_id, found in zip(diff_ids, _hash_all(layers, [diff_id.algorithm for diff_id in diff_ids]), strict=True):
+        if found != diff_id:
+            raise refuse("layer-changed", diff_id, f"its tar in the store is {found}")
+    return tuple(layers)
+
+
+def _hash(fd: int, algorithm: str) -> Digest:
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
+        digest = Digest(algorithm, hashlib.file_digest(file, algorithm).hexdigest())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return digest
+
+
+def _hash_all(fds: Sequence[int], algorithms: Sequence[str]) -> list[Digest]:
+    """The digests of several files, as many at once as there are processors: hashlib leaves the lock."""
+    found: dict[int, Digest] = {}
+    errors: list[BaseException] = []
+    pending = list(enumerate(zip(fds, algorithms, strict=True)))[::-1]
+
+    def work() -> None:
+        try:
+            while pending:
+                position, (fd, algorithm) = pending.pop()
+                found[position] = _hash(fd, algorithm)
+        except IndexError:
+            return  # another thread took the last one
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, name="hash") for _ in range(min(len(fds), _processors()) - 1)]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise refuse("layer-unusable", "layers", str(errors[0]))
+    return [found[position] for position in range(len(fds))]
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))

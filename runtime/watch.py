@@ -1,0 +1,130 @@
+"""Whether what runs may go on: the admission's proof again, whenever something changed or something ends.
+
+    watch = Watcher(host=host, proven=cleared.proven, clock=clock)
+    launch.run(request, watch=watch)          # asks it every second
+
+Asking costs a few stat calls while nothing has changed. Registries are asked at most every `sync_every` seconds,
+by one process of the host at a time and with little patience: a registry that hangs must not hold up the watch.
+What happens then is the policy's (`running`): freezing is not there yet, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from ocispec.access import Access
+from ocispec.errors import SpecError
+from ocispec.platform import Platform
+from policy.clearance import Verified, verify_clearance
+from policy.errors import TrustError
+from policy.refusal import Refused
+from policy.settings import RunAction, RunningTerms, RunTerms
+from policy.start import evaluate_start, running_terms, start_evidence
+from runtime.admission import Proven
+from runtime.errors import StoreError
+from runtime.host import Host
+from runtime.model import StopReason
+from runtime.pull import renew
+
+QUICK: Final = Access(timeout=2.0, attempts=1)
+"""How long a registry may keep the watch waiting."""
+
+_STOPS: Final = frozenset({RunAction.FREEZE, RunAction.STOP, RunAction.KILL})
+_RAN_OUT: Final = frozenset({"expired", "revocation-list-expired", "no-revocation-list", "trust-expired"})
+_REVOKED: Final = frozenset({"key-revoked", "approval-key-revoked", "waiver-key-revoked", "policy-key-revoked"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Watcher:
+    """Watches one container. Holds no descriptor, so it survives a change of process."""
+
+    host: Host
+    proven: Proven
+    clock: Callable[[], datetime]
+    sync_every: float = 10.0
+    _seen: object = None
+    _until: datetime | None = None
+    _since: datetime | None = None
+    _refused: Refused | None = None
+    _terms: RunTerms | None = None
+
+    def __call__(self) -> StopReason | None:
+        """Why the container has to stop now, or None."""
+        now = self.clock()
+        with contextlib.suppress(SpecError, StoreError, TrustError):
+            # What is refused there stays refused, and what is stored stays: the proof below decides.
+            self.host.sync_if_due(now, self.sync_every, access=QUICK)
+        stamp = (self.host.stamp(), self.host.store.clearance_stamp(self.proven.record))
+        if stamp != self._seen or self._until is None or now >= self._until:
+            self._look(now)
+            self._seen = stamp
+        return self._reason(now)
+
+    def _look(self, now: datetime) -> None:
+        answer = stop_terms(self.proven, host=self.host, now=now)
+        if isinstance(answer, Verified):
+            self._refused = self._terms = self._since = None
+            self._until = min(answer.until, now + timedelta(minutes=1))
+            self._renew(answer, now)
+            return
+        self._refused, self._terms = answer
+        self._since = self._since or now
+        self._until = now + timedelta(seconds=5)
+
+    def _reason(self, now: datetime) -> StopReason | None:
+        if self._refused is None or self._terms is None or self._since is None:
+            return None
+        if self._terms.action not in _STOPS or now < self._since + self._terms.after:
+            return None
+        return StopReason(code=self._refused.code, message=f"{self._refused.subject}: {self._refused.detail}")
+
+    def _renew(self, verified: Verified, now: datetime) -> None:
+        clearance = verified.clearance.statement
+        if now >= clearance.issued + (clearance.expires - clearance.issued) / 2:
+            with contextlib.suppress(SpecError, StoreError):
+                renew(self.proven.record, host=self.host, now=now, access=QUICK)
+
+
+def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple[Refused, RunTerms]:
+    """Prove what runs once more: the proof, or why it fails and what the policy does about that.
+
+    Its bytes were proven when it started and are mounted; whether they still are the same is fs-verity's to say.
+    """
+    record, policy = proven.record, proven.policy
+    try:
+        view = host.view(now)
+        verified = verify_clearance(
+            host.store.clearance(record), subject=record.subject(record.root_index), host=view, now=now
+        )
+    except TrustError as error:
+        verified = Refused.of(error)
+    except StoreError as error:
+        verified = Refused(code="no-clearance", subject=record.name, detail=str(error))
+    if isinstance(verified, Refused):
+        return verified, _terms_for(verified, policy.running)
+    level = policy.level(verified.clearance.statement.level)
+    evidence = start_evidence(
+        verified,
+        host=view,
+        platform=str(Platform.of_this_host()),
+        root_index=record.root_index,
+        request=proven.wish.judged(level),
+        now=now,
+    )
+    decision = evaluate_start(policy, evidence)
+    terms = running_terms(policy, decision)
+    if terms is None:
+        return verified
+    first = decision.refusals[0]
+    return Refused(code=first.reason, subject=first.subject, detail=first.message), terms
+
+
+def _terms_for(refused: Refused, running: RunningTerms) -> RunTerms:
+    code = refused.code
+    if code.startswith("revoked-") or code in _REVOKED:
+        return running.revoked
+    return running.expired if code in _RAN_OUT or code.endswith("-expired") else running.denied
