@@ -28,6 +28,7 @@ from ocispec.layer import LayerContent, read_stored_layer
 from ocispec.merge import merge
 from ocispec.tree import SYNTHETIC, Tree
 from tests.support import torture
+from tests.support.debian import debian_layer
 from tests.support.kernel import disk, mounted, need_erofs
 from tests.support.layers import archive, content, member, oci_layout
 from tests.support.podman import mounted_by_podman
@@ -402,3 +403,11 @@ def test_a_layer_alone_equals_mkfs_erofs(tree: Path, folder: Path) -> None:
         ]
     assert left == []
     assert Digest.of(tar) == image.layers[0].diff_id
+
+
+def test_mmdebstrap(folder: Path) -> None:
+    tar = debian_layer()
+    oci_layout(folder, [tar.read_bytes()])
+    with opened(folder) as image:
+        assert len(image.layers[0].members) > 4000
+        compare(image, "overlay")
