@@ -215,6 +215,24 @@ def stored_trust(conn: Connection) -> bytes | None:
     return conn.scalar(query)
 
 
+def stored_trusts(conn: Connection) -> tuple[tuple[int, bytes], ...]:
+    """Every trust.json that was taken, oldest first, with its version."""
+    rows = conn.execute(select(schema.trust.c.version, schema.trust.c.document).order_by(schema.trust.c.version))
+    return tuple((row.version, row.document) for row in rows)
+
+
+def published(conn: Connection) -> tuple[tuple[Digest, bytes], ...]:
+    """What the signer must know: the newest revocation list, each policy's newest version and floor, withdrawals."""
+    found: dict[tuple[str, str], tuple[Digest, bytes]] = {}
+    for kind in (RevocationList, PolicyStatement, PolicyFloor):
+        for row in _newest(conn, kind):
+            found.setdefault((kind.__name__, _name_of(row.envelope)), (row.digest, row.envelope))
+    rows = conn.execute(
+        select(_TABLE.digest, _TABLE.envelope).where(_TABLE.type == Withdrawal.__name__).order_by(_TABLE.digest)
+    )
+    return (*found.values(), *((row.digest, row.envelope) for row in rows))
+
+
 def accept_trust(conn: Connection, envelope: bytes, *, by: str, now: datetime) -> Trust:
     """Take a trust.json: the first as it is, a newer one by the rules of `Trust.update`.
 
@@ -252,6 +270,16 @@ def revocation_list(conn: Connection) -> bytes | None:
     """The envelope of the newest revocation list, or None."""
     newest = next(iter(_newest(conn, RevocationList)), None)
     return newest.envelope if newest is not None else None
+
+
+def payload_digest(envelope: bytes) -> Digest:
+    """The digest by which the statement in an envelope is known."""
+    return Digest.of(dsse.parse(envelope, what="statement").payload)
+
+
+def newest_checkpoint(conn: Connection) -> int:
+    """How many audit records the newest signed checkpoint covers; 0 for none."""
+    return conn.scalar(select(schema.checkpoints.c.seq).order_by(schema.checkpoints.c.seq.desc()).limit(1)) or 0
 
 
 def current_policy(conn: Connection, trust: Trust, now: datetime) -> Signed[PolicyStatement] | None:
@@ -306,9 +334,8 @@ class CatalogueStatements:
 # ---- what a change touches --------------------------------------------------------------------------------------
 
 
-def touched(conn: Connection, signed: Signed[Statement], *, registry: str) -> tuple[tuple[str, Digest], ...]:
+def touched(conn: Connection, statement: Statement, *, registry: str) -> tuple[tuple[str, Digest], ...]:
     """The images (repository, digest) whose judgement a statement may change."""
-    statement = signed.statement
     match statement:
         case ImageApproval() | LayerApproval():
             return _with_keys(conn, keys_of_statement(statement))
@@ -318,6 +345,15 @@ def touched(conn: Connection, signed: Signed[Statement], *, registry: str) -> tu
             return _in_scope(conn, scope, registry)
         case _:
             return all_images(conn)
+
+
+def touched_by(conn: Connection, digest: Digest, *, registry: str) -> tuple[tuple[str, Digest], ...]:
+    """The images that the stored statement `digest` touches; all of them if it cannot be read."""
+    envelope = conn.scalar(select(_TABLE.envelope).where(_TABLE.digest == digest))
+    if envelope is None:
+        return all_images(conn)
+    statement = wire.decode(dsse.parse(envelope, what="statement").payload, what="statement")
+    return touched(conn, statement, registry=registry)
 
 
 def all_images(conn: Connection) -> tuple[tuple[str, Digest], ...]:

@@ -104,6 +104,23 @@ def decided(standing: Standing, decision: Decision, *, list_number: int) -> Tran
     return Transition(before=standing.state, after=decision.state, reason=reason, message=message)
 
 
+def obstructed(
+    standing: Standing, state: State, *, reason: str, message: str, list_number: int = 0
+) -> Transition | None:
+    """The change where no Decision could be taken: never to a better state.
+
+    None: nothing changes. What may start goes on until its clearance ends where the obstacle is only that nobody
+    could judge now (QUARANTINED): a full disk must not stop a fleet that passed. And a revocation stands, unless
+    `list_number` is of a newer list, which the caller has looked at.
+    """
+    if standing.state is State.REVOKED and list_number <= standing.revoked_by and state is not State.REVOKED:
+        return None
+    if state is State.QUARANTINED and standing.state.may_start:
+        return None
+    after = State.QUARANTINED if state.may_start else state
+    return Transition(before=standing.state, after=after, reason=reason, message=message)
+
+
 def decision_reason(decision: Decision) -> tuple[str, str]:
     """The first reason of a Decision and its sentence; for an allowed one, that its policy holds."""
     if decision.refusals and not decision.allowed:

@@ -156,8 +156,12 @@ class Tasks:
             os.set_blocking(writer, False)
             self._pump(task)
 
-    def step(self, timeout: float) -> None:
-        """Move everything on that can be moved, waiting at most `timeout` seconds for something to happen."""
+    def step(self, timeout: float) -> bool:
+        """Move everything on that can be moved, waiting at most `timeout` seconds for something to happen.
+
+        True if a task has ended.
+        """
+        ended = False
         if any(task.starved() for task in self._tasks.values()):
             timeout = min(timeout, POLL_SECONDS)
         if self._tasks:
@@ -170,8 +174,10 @@ class Tasks:
                 self._pump(task)
             outcome = self._poll(task)
             if outcome is not None:
+                ended = True
                 del self._tasks[task.key]
                 task.done(outcome)
+        return ended
 
     def stop(self, key: str) -> None:
         """End the task `key` without an outcome; no error if there is none."""

@@ -1,0 +1,399 @@
+"""One judgement, from a manifest to its state: the judge's main path.
+
+ (1) the manifest and its config, as stored;
+ (2) its layers read, put together and matched (`reading.py`), each once, in confined children;
+ (3) the evidence, from one state of the catalogue, whose generation is remembered;
+ (4) the signer, which verifies the evidence and takes the Decision;
+ (5) one transaction: state, clearance, served tags, artifacts, audit and the job's end - if the generation is still
+     the same and the job still this worker's. Else nothing is written, and the judgement is taken again.
+
+Killed anywhere, nothing is half-written: the job is taken again, and what was kept on the way is used.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from ocispec.config import MAX_CONFIG, ImageConfig, parse_config
+from ocispec.digest import Digest
+from ocispec.errors import SpecError
+from ocispec.image import check_image
+from ocispec.manifest import Index, Manifest, parse_manifest
+from policy import codec, dsse, wire
+from policy.errors import TrustError
+from policy.evidence import Scan, gather
+from policy.model import Evidence, State
+from policy.statements import RevocationList
+from policy.trust import Trust
+from registry import statements
+from registry.assemble import Assembly, image_facts
+from registry.catalogue import schema
+from registry.catalogue.database import Catalogue
+from registry.errors import BlobUnknownError
+from registry.indexes import check_index
+from registry.judge import jobs
+from registry.judge.jobs import Job
+from registry.judge.outcome import Outcomes, Result
+from registry.judge.reading import Obstacle, Reader, Waiting
+from registry.signer.client import SignerClient
+from registry.signer.protocol import SignerRefusedError
+from registry.store.interface import BlobStore
+from registry.store.keys import DerivedKey
+from scanner.model import Report
+
+FAULT_VARIABLE: Final = "PRATIQUE_FAULT"
+"""For tests of crashes alone: the name of a step after which the worker kills itself."""
+
+
+def fault(step: str) -> None:
+    """Die here, if a test wants it so."""
+    if os.environ.get(FAULT_VARIABLE) == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OutOfDateError(Exception):
+    """What a judgement rests on changed while it was taken; it is taken again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is judged, as the catalogue has it."""
+
+    repository: str
+    parsed: Manifest | Index
+    first_seen: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class Judge:
+    """Judges images and indexes; one thread. `taught` is what the signer was told of."""
+
+    registry: str
+    store: BlobStore
+    catalogue: Catalogue
+    reader: Reader
+    signer: SignerClient
+    outcomes: Outcomes
+    clock: Callable[[], datetime]
+    taught: set[Digest] = field(default_factory=set)
+    taught_generation: int = -1
+
+    def judge(self, job: Job) -> Waiting | None:
+        """Do a JUDGE job: what it waits for, or None when its result was written.
+
+        Raises:
+            OutOfDateError: what it rests on has changed meanwhile, or the job is another worker's.
+            SignerUnavailableError, CatalogueError, StorageError: not now.
+        """
+        repository, _, text = job.subject.rpartition("@")
+        digest = Digest.parse(text)
+        with self.catalogue.read() as conn:
+            subject = _subject(conn, repository, digest)
+        if subject is None:
+            with self.catalogue.write() as conn:
+                jobs.finish(conn, job, now=self.clock())
+            return None
+        if isinstance(subject.parsed, Index):
+            self._index(job, subject, subject.parsed)
+            return None
+        return self._image(job, subject, subject.parsed)
+
+    def give_up(self, job: Job, why: str) -> None:
+        """Put a job aside that may be what kills the workers: its image is not judged, and says so."""
+        repository, _, text = job.subject.rpartition("@")
+        with self.catalogue.read() as conn:
+            subject = _subject(conn, repository, Digest.parse(text))
+        if subject is not None:
+            obstacle = Obstacle(state=State.QUARANTINED, reason="judge-failed", message=f"{job.subject}: {why}")
+            self._stopped(job, subject, obstacle)
+
+    # ---- an image ---------------------------------------------------------------------------------------------
+
+    def _image(self, job: Job, subject: Subject, manifest: Manifest) -> Waiting | None:
+        config = self._config(manifest)
+        if isinstance(config, Obstacle):
+            self._stopped(job, subject, config)
+            return None
+        found = self._read(subject, manifest, config)
+        if isinstance(found, Waiting):
+            return found
+        if isinstance(found, Obstacle):
+            self._stopped(job, subject, found, config)
+        else:
+            self._decide(job, subject, config, *found)
+        return None
+
+    def _read(
+        self, subject: Subject, manifest: Manifest, config: ImageConfig
+    ) -> tuple[Evidence, int] | Waiting | Obstacle:
+        """Steps 2 and 3: the evidence and its generation."""
+        waiting = self.reader.layers(manifest, config)
+        fault("layers")
+        if waiting is not None:
+            return waiting
+        assembly = self.reader.assembly(config)
+        if isinstance(assembly, Waiting | Obstacle):
+            return assembly
+        fault("assembly")
+        report = self.reader.report(config, assembly, self.clock())
+        if isinstance(report, Waiting):
+            return report
+        return self._evidence(subject, manifest, config, assembly, report)
+
+    def _config(self, manifest: Manifest) -> ImageConfig | Obstacle:
+        try:
+            with self.store.open(manifest.config.digest) as stored:
+                config = parse_config(stored.read(MAX_CONFIG + 1))
+            check_image(manifest, config)
+        except BlobUnknownError as error:
+            return Obstacle(state=State.QUARANTINED, reason="config-missing", message=str(error))
+        except SpecError as error:
+            return Obstacle(state=State.DENIED, reason="config-refused", message=str(error))
+        if not config.diff_ids:
+            return Obstacle(state=State.DENIED, reason="no-layers", message=f"manifest {manifest.digest}: no layer")
+        return config
+
+    def _evidence(
+        self, subject: Subject, manifest: Manifest, config: ImageConfig, assembly: Assembly, report: Report | str
+    ) -> tuple[Evidence, int] | Obstacle:
+        now = self.clock()
+        facts, errors = image_facts(
+            assembly,
+            registry=self.registry,
+            repository=subject.repository,
+            manifest=manifest,
+            config=config,
+            first_seen=subject.first_seen,
+        )
+        scan = Scan(
+            report=report if not isinstance(report, str) else None,
+            changes=assembly.changes,
+            errors=(*errors, *((report,) if isinstance(report, str) else ())),
+        )
+        with self.catalogue.read() as conn:
+            generation = statements.generation(conn)
+            trust = self._trust(conn, now)
+            if isinstance(trust, Obstacle):
+                return trust
+            source = statements.CatalogueStatements(conn=conn, now=now)
+            return gather(facts, statements=source, trust=trust, scan=scan, now=now), generation
+
+    def _trust(self, conn: Connection, now: datetime) -> Trust | Obstacle:
+        """What counts now; an obstacle before there is a trust.json and a policy."""
+        try:
+            trust = statements.trust_in_force(conn, now)
+            if trust is None:
+                message = "this registry has no trust.json yet"
+                return Obstacle(state=State.QUARANTINED, reason="no-trust", message=message)
+            trust.check_in_force(now)
+            if statements.current_policy(conn, trust, now) is None:
+                return Obstacle(state=State.QUARANTINED, reason="no-policy", message="this registry has no policy yet")
+        except TrustError as error:
+            return Obstacle(state=State.QUARANTINED, reason=f"trust-{error.code}", message=str(error))
+        return trust
+
+    def _decide(self, job: Job, subject: Subject, config: ImageConfig, evidence: Evidence, generation: int) -> None:
+        raw = codec.encode_evidence(evidence)
+        self.store.put_derived(evidence_key(Digest.of(raw)), raw)
+        fault("evidence")
+        try:
+            self.teach(generation)
+            judged = self.signer.judge(raw)
+        except SignerRefusedError as error:
+            obstacle = Obstacle(state=State.QUARANTINED, reason=f"signer-{error.code}", message=str(error))
+            self._stopped(job, subject, obstacle, config)
+            return
+        fault("decision")
+        revocations = evidence.revocations.statement.number if evidence.revocations is not None else 0
+        result = Result(
+            repository=subject.repository,
+            manifest=subject.parsed,
+            decision=judged.decision,
+            clearance=judged.clearance,
+            obstacle=_obstacle(judged.obstacle),
+            list_number=revocations,
+            keys=statements.keys_of_image(config.digest, config.diff_ids),
+        )
+        self._write(job, result, generation)
+
+    def teach(self, generation: int) -> None:
+        """Tell the signer what was published since it was last told.
+
+        Raises:
+            SignerRefusedError, SignerUnavailableError: it does not take it.
+        """
+        if self.taught_generation == generation:
+            return
+        with self.catalogue.read() as conn:
+            trust = statements.stored_trusts(conn)
+            published = statements.published(conn)
+        known = self.signer.status()
+        for version, envelope in trust:
+            if version > known.trust:
+                self.signer.take_trust(envelope)
+        for digest, envelope in published:
+            if digest not in self.taught:
+                self._learn(envelope)
+                self.taught.add(digest)
+        self.taught_generation = generation
+
+    def _learn(self, envelope: bytes) -> None:
+        try:
+            self.signer.learn(envelope)
+        except SignerRefusedError as error:
+            # An older number, or a statement whose keys have ended: the signer knows better already.
+            if error.code not in {"number-went-back", "key-expired", "key-revoked", "unknown-key"}:
+                raise
+
+    # ---- an index ---------------------------------------------------------------------------------------------
+
+    def _index(self, job: Job, subject: Subject, index: Index) -> None:
+        with self.catalogue.read() as conn:
+            generation = statements.generation(conn)
+            listed, number = _revoked(conn, index.digest)
+            children = _children(conn, subject.repository, index)
+        stopped = listed or (children if isinstance(children, Obstacle) else None)
+        if stopped is not None or isinstance(children, Obstacle):
+            self._stopped(job, subject, stopped, list_number=number)
+            return
+        try:
+            self.teach(generation)
+            envelope = self.signer.clear_index(
+                subject.repository, index.raw, index.media_type, [child.clearance for child in children]
+            )
+        except SignerRefusedError as error:
+            state = State.DENIED if error.code.startswith(("index-", "platform-")) else State.QUARANTINED
+            obstacle = Obstacle(state=state, reason=error.code, message=error.detail)
+            self._stopped(job, subject, obstacle, list_number=number)
+            return
+        result = Result(
+            repository=subject.repository,
+            manifest=index,
+            clearance=envelope,
+            index_state=max((child.state for child in children), key=_SEVERITY.index),
+            children=tuple(child.digest for child in children),
+            list_number=number,
+        )
+        self._write(job, result, generation)
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def _stopped(
+        self,
+        job: Job,
+        subject: Subject,
+        obstacle: Obstacle | None,
+        config: ImageConfig | None = None,
+        *,
+        list_number: int = 0,
+    ) -> None:
+        keys = statements.keys_of_image(config.digest, config.diff_ids) if config is not None else ()
+        with self.catalogue.read() as conn:
+            generation = statements.generation(conn)
+        result = Result(
+            repository=subject.repository,
+            manifest=subject.parsed,
+            obstacle=obstacle or _NOTHING,
+            keys=keys,
+            list_number=list_number,
+        )
+        self._write(job, result, generation)
+
+    def _write(self, job: Job, result: Result, generation: int) -> None:
+        now = self.clock()
+        with self.catalogue.write() as conn:
+            if statements.generation(conn) != generation:
+                raise OutOfDateError(f"job {job.subject}: generation {generation} has passed")
+            again_at = self.outcomes.write(conn, result, now=now)
+            jobs.finish(conn, job, now=now, again_at=again_at)
+            fault("commit")
+        fault("committed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Child:
+    digest: Digest
+    state: State
+    clearance: bytes
+
+
+_NOTHING: Final = Obstacle(state=State.QUARANTINED, reason="not-judged", message="not judged yet")
+_SEVERITY: Final = (State.CLEARED, State.WARNING, State.GRACE)
+
+
+def _subject(conn: Connection, repository: str, digest: Digest) -> Subject | None:
+    found = conn.execute(
+        select(schema.contents.c.content, schema.manifests.c.media_type, schema.images.c.first_seen)
+        .select_from(schema.manifests)
+        .join(schema.contents, schema.contents.c.digest == schema.manifests.c.digest)
+        .join(
+            schema.images,
+            (schema.images.c.repository == schema.manifests.c.repository)
+            & (schema.images.c.digest == schema.manifests.c.digest),
+        )
+        .where(schema.manifests.c.repository == repository, schema.manifests.c.digest == digest)
+    ).first()
+    if found is None:
+        return None
+    parsed = parse_manifest(found.content, found.media_type, algorithm=digest.algorithm)
+    return Subject(repository=repository, parsed=parsed, first_seen=found.first_seen)
+
+
+def _revoked(conn: Connection, digest: Digest) -> tuple[Obstacle | None, int]:
+    """Whether the newest revocation list names an index, and the number of that list."""
+    envelope = statements.revocation_list(conn)
+    if envelope is None:
+        return None, 0
+    listed = wire.decode(dsse.parse(envelope, what="revocation list").payload, what="revocation list")
+    if not isinstance(listed, RevocationList):
+        return None, 0
+    if digest not in listed.digests:
+        return None, listed.number
+    message = f"revoked by list {listed.number}: {listed.reason}"
+    return Obstacle(state=State.REVOKED, reason="revoked", message=message), listed.number
+
+
+def _children(conn: Connection, repository: str, index: Index) -> tuple[_Child, ...] | Obstacle:
+    try:
+        wanted = check_index(index)
+    except TrustError as error:
+        return Obstacle(state=State.DENIED, reason=error.code, message=error.detail)
+    found: list[_Child] = []
+    for child in wanted:
+        row = conn.execute(
+            select(schema.images.c.state, schema.images.c.reason, schema.images.c.message, schema.clearances.c.envelope)
+            .select_from(schema.images)
+            .outerjoin(
+                schema.clearances,
+                (schema.clearances.c.repository == schema.images.c.repository)
+                & (schema.clearances.c.digest == schema.images.c.digest),
+            )
+            .where(schema.images.c.repository == repository, schema.images.c.digest == child.digest)
+        ).first()
+        state = State(row.state) if row is not None else State.QUARANTINED
+        if row is None or not state.may_start or row.envelope is None:
+            why = f"{state}: {row.reason}: {row.message}" if row is not None else "not in this repository"
+            waits = state is State.QUARANTINED
+            return Obstacle(
+                state=State.QUARANTINED if waits else State.DENIED,
+                reason="child-not-judged" if waits else "child-not-cleared",
+                message=f"child {child.digest} ({child.platform}) is {why}",
+            )
+        found.append(_Child(digest=child.digest, state=state, clearance=row.envelope))
+    return tuple(found)
+
+
+def _obstacle(text: str) -> Obstacle | None:
+    return Obstacle(state=State.DENIED, reason="not-clearable", message=text) if text else None
+
+
+def evidence_key(digest: Digest) -> DerivedKey:
+    """Where the evidence of a Decision is kept."""
+    return DerivedKey(digest, "evidence-v1")

@@ -1,0 +1,80 @@
+"""A judge as a process; the first of them (number 0) hears notices, the others look for jobs by themselves."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Final
+
+from registry import processes
+from registry.audit import Audit
+from registry.catalogue.database import Catalogue
+from registry.judge.importing import AdvisoryFolder
+from registry.judge.judge import Judge
+from registry.judge.keeper import Remote
+from registry.judge.outcome import Outcomes
+from registry.judge.reading import Reader
+from registry.judge.tasks import Tasks
+from registry.judge.warm import warm
+from registry.judge.worker import Worker
+from registry.places import Places
+from registry.publish import Publisher
+from registry.settings import Settings
+from registry.signer.client import SignerClient
+from registry.signer.process import warm_signing
+from registry.sockets import bind
+from registry.store.interface import BlobStore
+from registry.store.open import open_store
+
+_CHILDREN_A_PROCESSOR: Final = 2
+
+
+def run(settings: Settings, number: int) -> None:
+    """Work until SIGTERM."""
+    store, catalogue = open_store(settings), Catalogue(settings.catalogue_url, connections=4)
+    with catalogue.read():
+        pass  # the driver is imported with the first connection
+    catalogue.close()
+    warm_signing()
+    warm()
+    processes.become(settings.users.judge, "users.judge", settings)
+    wake = bind(settings.judge_socket, socket.SOCK_DGRAM) if number == 0 else None
+    worker = make_worker(settings, store, catalogue, wake)
+    worker.run(processes.stop_flag())
+    catalogue.close()
+
+
+def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue, wake: socket.socket | None) -> Worker:
+    """A worker over these; its signer and keeper are looked for where the settings say."""
+    places, audit = Places(settings), Audit(processes.utc_now)
+    signer = SignerClient(path=places.signer_socket)
+    tasks = Tasks(Remote(path=places.keeper_socket), limit=_CHILDREN_A_PROCESSOR * len(os.sched_getaffinity(0)))
+    advisories = AdvisoryFolder(root=places.advisories)
+    reader = Reader(
+        store=store,
+        catalogue=catalogue,
+        tasks=tasks,
+        clock=processes.utc_now,
+        advisory_file=advisories.snapshot,
+    )
+    publisher = Publisher(store=store, audit=audit, registry=settings.name)
+    judge = Judge(
+        registry=settings.name,
+        store=store,
+        catalogue=catalogue,
+        reader=reader,
+        signer=signer,
+        outcomes=Outcomes(audit=audit, publisher=publisher, signer=signer),
+        clock=processes.utc_now,
+    )
+    return Worker(
+        catalogue=catalogue,
+        judge=judge,
+        reader=reader,
+        tasks=tasks,
+        signer=signer,
+        audit=audit,
+        advisories=advisories,
+        clock=processes.utc_now,
+        wake=wake,
+    )

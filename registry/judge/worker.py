@@ -1,0 +1,318 @@
+"""The judge's process: takes jobs from the queue, one after another, while children read beside it.
+
+A job that waits for a child is parked, and others go on; its claim is renewed meanwhile. Every error ends in the
+job's row with its reason and a later time, never in a state that nobody decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from ocispec.digest import Digest
+from ocispec.errors import SpecError
+from policy.errors import PolicyError
+from registry import statements
+from registry.audit import Audit, Event, head
+from registry.catalogue import schema
+from registry.catalogue.database import Catalogue, put_row
+from registry.errors import RegistryError
+from registry.judge import jobs
+from registry.judge.importing import AdvisoryFolder, begin_import, current_uploads, record_import
+from registry.judge.jobs import ClaimLostError, Job, JobKind, Priority, subject_of
+from registry.judge.judge import Judge, OutOfDateError
+from registry.judge.outcome import SOONEST
+from registry.judge.queue import UploadEnded, UploadGrows, Wake, parse_notice
+from registry.judge.reading import Reader, Waiting
+from registry.judge.tasks import Tasks
+from registry.signer.client import SignerClient
+from registry.signer.protocol import SignerRefusedError
+from scanner.errors import ScanError
+
+MAX_PARKED: Final = 64
+MAX_ATTEMPTS: Final = 5
+"""Claims after which a job that never came to an end is put aside: it may be what kills the workers."""
+
+CHECKPOINT_EVERY: Final = timedelta(minutes=1)
+LIST_EVERY: Final = timedelta(hours=1)
+_RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
+_POLL_SECONDS: Final = 1.0
+
+LIST_DATE: Final = "list-date"
+"""In the catalogue's `meta`: the envelope of the newest date, of the list `list-dated`."""
+
+LIST_DATED: Final = "list-dated"
+
+_log = logging.getLogger("pratique.judge")
+
+
+@dataclass(slots=True)
+class _Parked:
+    job: Job
+    renewed: float
+    ready: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """One worker. `wake` is the socket that notices come to, None for a worker that only polls."""
+
+    catalogue: Catalogue
+    judge: Judge
+    reader: Reader
+    tasks: Tasks
+    signer: SignerClient
+    audit: Audit
+    advisories: AdvisoryFolder
+    clock: Callable[[], datetime]
+    wake: socket.socket | None = None
+    _parked: list[_Parked] = field(default_factory=list)
+    _import: tuple[Job, int] | None = None
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Work until `should_stop` says so; jobs that are not done stay in the queue."""
+        if self.wake is not None:
+            self.wake.setblocking(False)
+            self.tasks.watch(self.wake.fileno())
+        with self.catalogue.write() as conn:
+            for kind in (JobKind.LIST, JobKind.CHECKPOINT):
+                jobs.enqueue_new(conn, kind, now=self.clock())
+        while not should_stop():
+            self.step(_POLL_SECONDS)
+        self.close()
+
+    def step(self, timeout: float) -> None:
+        """One round: notices, parked jobs, a new job, children."""
+        self._hear()
+        self._look_after_import()
+        worked = self._go_on() or self._take_one()
+        self._renew()
+        if self.tasks.step(0.0 if worked else timeout):
+            for parked in self._parked:
+                parked.ready = True
+
+    def close(self) -> None:
+        """End all children, and give the parked jobs back."""
+        self.tasks.close()
+        for parked in self._parked:
+            self._release(parked.job, "the worker was stopped", after=timedelta(0))
+        self._parked.clear()
+
+    # ---- jobs ------------------------------------------------------------------------------------------------
+
+    def _take_one(self) -> bool:
+        """Claim a job and do it; False if there is none."""
+        if len(self._parked) >= MAX_PARKED or not self._may_be_free():
+            return False
+        with self.catalogue.write() as conn:
+            job = jobs.claim(conn, token=secrets.token_hex(16), now=self.clock())
+        if job is None:
+            return False
+        self._do(job)
+        return True
+
+    def _may_be_free(self) -> bool:
+        with self.catalogue.read() as conn:
+            return jobs.any_free(conn, now=self.clock())
+
+    def _go_on(self) -> bool:
+        """Try a parked job again whose child may have ended; False if there is none."""
+        for position, parked in enumerate(self._parked):
+            if parked.ready:
+                del self._parked[position]
+                self._do(parked.job)
+                return True
+        return False
+
+    def _do(self, job: Job) -> None:
+        try:
+            if job.attempts > MAX_ATTEMPTS and job.kind is JobKind.JUDGE:
+                self.judge.give_up(job, f"{job.attempts - 1} attempts, and none came to an end")
+                return
+            waiting = self._dispatch(job)
+        except (OutOfDateError, ClaimLostError) as error:
+            _log.info("%s", error)
+            if isinstance(error, OutOfDateError):
+                self._release(job, str(error), after=timedelta(0))
+        except (RegistryError, PolicyError, SpecError, ScanError, OSError) as error:
+            _log.warning("job %s %s: %s", job.kind, job.subject, error)
+            self._fail(job, str(error))
+        except Exception as error:  # what we did not foresee is a failure of this job, not of the worker
+            _log.exception("job %s %s", job.kind, job.subject)
+            self._fail(job, f"{type(error).__name__}: {error}")
+        else:
+            if waiting is not None:
+                self._parked.append(_Parked(job, time.monotonic(), ready=not waiting.tasks))
+
+    def _dispatch(self, job: Job) -> Waiting | None:
+        match job.kind:
+            case JobKind.JUDGE:
+                return self.judge.judge(job)
+            case JobKind.REJUDGE:
+                self._rejudge(job)
+            case JobKind.LIST:
+                self._date_list(job)
+            case JobKind.CHECKPOINT:
+                self._checkpoint(job)
+            case JobKind.ADVISORIES:
+                self._begin_import(job)
+            case _:
+                assert_never(job.kind)
+        return None
+
+    def _fail(self, job: Job, error: str) -> None:
+        backoff = min(timedelta(seconds=2 ** min(job.attempts, 9)), timedelta(minutes=5))
+        self._release(job, error, after=backoff)
+        if job.kind is JobKind.JUDGE:
+            repository, _, digest = job.subject.rpartition("@")
+            with self.catalogue.write() as conn:
+                self.judge.outcomes.expire(conn, repository, Digest.parse(digest), now=self.clock())
+
+    def _release(self, job: Job, error: str, *, after: timedelta) -> None:
+        try:
+            with self.catalogue.write() as conn:
+                jobs.release(conn, job, at=self.clock() + after, error=error)
+        except RegistryError as lost:
+            _log.info("%s", lost)
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        for parked in tuple(self._parked):
+            if now - parked.renewed < _RENEW_SECONDS:
+                continue
+            parked.renewed = now
+            try:
+                with self.catalogue.write() as conn:
+                    jobs.renew(conn, parked.job, now=self.clock())
+            except ClaimLostError as error:
+                _log.info("%s", error)
+                self._parked.remove(parked)
+
+    # ---- what jobs there are ------------------------------------------------------------------------------------
+
+    def _rejudge(self, job: Job) -> None:
+        """Have everything that a change touches judged again."""
+        now = self.clock()
+        urgent = job.subject.startswith("urgent ")
+        with self.catalogue.write() as conn:
+            for repository, digest in self._touched(job.subject.removeprefix("urgent ")):
+                priority = Priority.URGENT if urgent else Priority.CHANGE
+                jobs.enqueue(conn, JobKind.JUDGE, subject_of(repository, digest), now=now, priority=priority)
+            jobs.finish(conn, job, now=now)
+
+    def _touched(self, subject: str) -> tuple[tuple[str, Digest], ...]:
+        kind, _, text = subject.partition(" ")
+        with self.catalogue.read() as conn:
+            if kind == "statement":
+                return statements.touched_by(conn, Digest.parse(text), registry=self.judge.registry)
+            return statements.all_images(conn)
+
+    def _date_list(self, job: Job) -> None:
+        with self.catalogue.read() as conn:
+            generation = statements.generation(conn)
+            newest = statements.revocation_list(conn)
+        now = self.clock()
+        if newest is None:
+            with self.catalogue.write() as conn:
+                jobs.finish(conn, job, now=now)
+            return
+        self.judge.teach(generation)
+        date = self.signer.date_list()
+        with self.catalogue.write() as conn:
+            if statements.generation(conn) != generation:
+                raise OutOfDateError("the revocation list changed while it was dated")
+            put_row(conn, schema.meta, name=LIST_DATE, value=date.decode())
+            put_row(conn, schema.meta, name=LIST_DATED, value=str(statements.payload_digest(newest)))
+            jobs.finish(conn, job, now=now, again_at=now + LIST_EVERY)
+
+    def _checkpoint(self, job: Job) -> None:
+        """Have the head of the audit chain signed, if it is not yet."""
+        now = self.clock()
+        with self.catalogue.read() as conn:
+            seq, last = head(conn)
+            generation = statements.generation(conn)
+            signed = statements.newest_checkpoint(conn)
+            trusted = statements.stored_trust(conn) is not None
+        envelope: bytes | None = None
+        if trusted and seq > signed:
+            try:
+                self.judge.teach(generation)
+                envelope = self.signer.sign_checkpoint(seq, Digest("sha256", last))
+            except SignerRefusedError as error:
+                _log.warning("audit checkpoint at %d: %s", seq, error)
+        with self.catalogue.write() as conn:
+            if envelope is not None:
+                put_row(conn, schema.checkpoints, seq=seq, envelope=envelope, time=now)
+            jobs.finish(conn, job, now=now, again_at=now + CHECKPOINT_EVERY)
+
+    def _begin_import(self, job: Job) -> None:
+        if self._import is not None:
+            self._release(job, "another import is going on", after=SOONEST)
+            return
+        with self.catalogue.read() as conn:
+            uploads = current_uploads(conn)
+        if not uploads:
+            with self.catalogue.write() as conn:
+                jobs.finish(conn, job, now=self.clock())
+            return
+        self._import = (job, begin_import(self.advisories, uploads, now=self.clock()))
+
+    def _look_after_import(self) -> None:
+        if self._import is None:
+            return
+        job, pid = self._import
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        now = self.clock()
+        if ended != pid:
+            with self.catalogue.write() as conn:
+                jobs.renew(conn, job, now=now)
+            return
+        self._import = None
+        try:
+            self._end_import(job, os.waitstatus_to_exitcode(status))
+        except (RegistryError, ScanError) as error:
+            _log.warning("advisory import: %s", error)
+            self._release(job, str(error), after=SOONEST)
+
+    def _end_import(self, job: Job, code: int) -> None:
+        now = self.clock()
+        with self.catalogue.write() as conn:
+            if code == 0:
+                record_import(conn, self.advisories)
+                statements.raise_generation(conn)
+                jobs.enqueue(conn, JobKind.REJUDGE, "all", now=now)
+            said = "imported" if code == 0 else f"import failed with status {code}: the data before it stay"
+            self.audit.append(conn, Event.ADVISORIES, principal="registry", subject="advisories", after=said)
+            jobs.finish(conn, job, now=now)
+
+    # ---- notices --------------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        if self.wake is None:
+            return
+        for _ in range(64):
+            try:
+                raw = self.wake.recv(8192)
+            except BlockingIOError:
+                return
+            try:
+                notice = parse_notice(raw)
+            except (SpecError, RegistryError) as error:
+                _log.warning("%s", error)
+                continue
+            match notice:
+                case UploadGrows(upload=upload):
+                    self.reader.follow(upload)
+                case UploadEnded(upload=upload, digest=digest, size=size):
+                    self.reader.upload_ended(upload, digest, size)
+                case Wake():
+                    pass
+                case _:
+                    assert_never(notice)

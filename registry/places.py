@@ -1,0 +1,63 @@
+"""Where the registry's inner processes keep their things, below the data folder.
+
+signer/key.pem          the private key (signer only, 0600 in a folder of 0700)
+signer/memory.sqlite    what the signer may not forget
+registry.pub            the public key, for everybody
+run/*.sock              sockets
+run/empty/              the root of confined children
+advisories/             uploaded advisory data, and the snapshot made of them
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places of one registry."""
+
+    settings: Settings
+
+    @property
+    def signer(self) -> Path:
+        """The signer's own folder."""
+        return self.settings.data / "signer"
+
+    @property
+    def signer_key(self) -> Path:
+        """The private key."""
+        return self.signer / "key.pem"
+
+    @property
+    def signer_memory(self) -> Path:
+        """The signer's memory."""
+        return self.signer / "memory.sqlite"
+
+    @property
+    def public_key(self) -> Path:
+        """The public key."""
+        return self.settings.data / "registry.pub"
+
+    @property
+    def signer_socket(self) -> Path:
+        """Where the signer listens."""
+        return self.settings.run_folder / "signer.sock"
+
+    @property
+    def keeper_socket(self) -> Path:
+        """Where the keeper listens."""
+        return self.settings.run_folder / "keeper.sock"
+
+    @property
+    def cell(self) -> Path:
+        """The empty folder that confined children have as their root."""
+        return self.settings.run_folder / "empty"
+
+    @property
+    def advisories(self) -> Path:
+        """Uploaded advisory data, and the snapshot."""
+        return self.settings.data / "advisories"

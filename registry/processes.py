@@ -1,0 +1,121 @@
+"""What the registry's processes have in common: they end with their parent, stop on SIGTERM, and give up root.
+
+A process is started as root only to become what it needs to be. It imports and opens before that: afterwards it may
+not be able to read the folder that Python itself is in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import logging
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final
+
+from registry.errors import SettingsError
+from registry.settings import Settings
+
+READER_ID: Final = 60104
+"""Uid and gid of confined children: nobody else's (Debian policy 9.2.2 keeps 60000 to 64999 for packages)."""
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+_libc.prctl.restype = ctypes.c_int
+
+
+def utc_now() -> datetime:
+    """The time, in UTC and whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def die_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent dies; lost when it changes its user.
+
+    Raises:
+        OSError: the kernel does not.
+    """
+    if _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), "prctl")
+
+
+def stop_flag() -> Callable[[], bool]:
+    """A function that is true once SIGTERM or SIGINT came."""
+    stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return lambda: stopped
+
+
+def user_id(text: str, key: str) -> int:
+    """The uid of a user's name or number.
+
+    Raises:
+        SettingsError: no such user.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise SettingsError(f"setting {key}: no user {text[:80]!r} on this machine") from None
+
+
+def group_id(text: str, key: str) -> int:
+    """The gid of a group's name or number.
+
+    Raises:
+        SettingsError: no such group.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise SettingsError(f"setting {key}: no group {text[:80]!r} on this machine") from None
+
+
+def judge_uid(settings: Settings) -> int:
+    """Who the judge is: the one that signer and keeper listen to."""
+    return user_id(settings.users.judge, "users.judge") if os.geteuid() == 0 else os.geteuid()
+
+
+def shared_gid(settings: Settings) -> int:
+    """The group by which the processes share store and catalogue."""
+    return group_id(settings.users.group, "users.group") if os.geteuid() == 0 else os.getegid()
+
+
+def become(user: str, key: str, settings: Settings) -> None:
+    """Give up root for `user` (a no-op for whoever is not root), for good; files made from now on are the group's.
+
+    Raises:
+        SettingsError: no such user or group.
+        OSError: the kernel refuses.
+    """
+    os.umask(0o007)
+    if os.geteuid() != 0:
+        return
+    uid, gid = user_id(user, key), group_id(settings.users.group, "users.group")
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    die_with_parent(signal.SIGTERM)
+
+
+def log_to_stderr(name: str) -> None:
+    """One form of log lines for all processes."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s %(levelname)s {name}: %(message)s", force=True
+    )

@@ -1,0 +1,45 @@
+"""One of the registry's inner processes: `python -m registry.run keeper|signer|judge SETTINGS-FILE [NUMBER]`.
+
+`serve.py` starts them; the web process is `registry.web`. Each imports only what it needs: the keeper's memory is
+copied for every child.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from policy.errors import TrustError
+from registry import processes
+from registry.errors import RegistryError
+from registry.settings import load
+
+PROCESSES: Final = {
+    "keeper": "registry.judge.keeping",
+    "signer": "registry.signer.process",
+    "judge": "registry.judge.process",
+}
+"""The module of each, with its function `run(settings, number)`."""
+
+_log = logging.getLogger("pratique.run")
+
+
+def main() -> int:
+    """The command line of this module."""
+    name, path, *rest = sys.argv[1:]
+    processes.log_to_stderr(name)
+    processes.die_with_parent(signal.SIGTERM)
+    try:
+        importlib.import_module(PROCESSES[name]).run(load(Path(path)), int(rest[0]) if rest else 0)
+    except (RegistryError, TrustError, OSError) as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

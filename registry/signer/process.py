@@ -1,0 +1,45 @@
+"""The signer as a process: it gives up root before it reads its key, and serves until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ocispec.digest import Digest
+from policy.key_files import read_private
+from policy.keys import Algorithm
+from policy.private_key import PrivateKey
+from policy.statements import AuditCheckpoint
+from policy.wire import encode
+from registry import processes
+from registry.places import Places
+from registry.settings import Settings
+from registry.signer.memory import Memory
+from registry.signer.server import Server
+from registry.signer.signer import Signer
+from registry.sockets import bind
+
+
+def run(settings: Settings, _number: int) -> None:
+    """Serve until SIGTERM."""
+    places, judge = Places(settings), processes.judge_uid(settings)
+    listener = bind(places.signer_socket, socket.SOCK_STREAM, mode=0o600, owner=(judge, -1))
+    warm_signing()
+    processes.become(settings.users.signer, "users.signer", settings)
+    os.umask(0o077)
+    memory = Memory(places.signer_memory)
+    key = read_private(places.signer_key)
+    signer = Signer(key=key, registry=settings.name, memory=memory, clock=processes.utc_now)
+    stop = processes.stop_flag()
+    with listener:
+        Server(listener=listener, signer=signer, allowed={judge}).run(stop)
+    memory.close()
+
+
+def warm_signing() -> None:
+    """Use once what is imported when it is first used, while it can be read."""
+    for algorithm in Algorithm:
+        key = PrivateKey.generate(algorithm)
+        PrivateKey.from_pem(key.to_pem())
+        key.public.verifies(b"", key.sign(b""))
+    encode(AuditCheckpoint(registry="localhost", records=1, head=Digest.of(b""), issued=processes.utc_now()))
