@@ -40,8 +40,7 @@ def run(name: str, check: Callable[[V], Iterable[Verdict]], view: V, subject: st
 def all_of(rules: Sequence[tuple[str, Callable[[V], Iterable[Verdict]]]], view: V, subject: str) -> tuple[Verdict, ...]:
     """What every rule says, rule by rule; a refusal if there is no rule at all."""
     if not rules:
-        message = "the policy has no rules here, so nothing says that this is allowed"
-        return (Verdict(rule="policy", outcome=Outcome.DENY, reason="empty-policy", subject=subject, message=message),)
+        return (_empty("policy", subject),)
     return tuple(verdict for name, check in rules for verdict in run(name, check, view, subject))
 
 
@@ -55,6 +54,8 @@ def any_of(
     """
 
     def check(view: V) -> Iterable[Verdict]:
+        if not rules:
+            return [_empty(name, "")]
         refused: list[Verdict] = []
         for child, part in rules:
             verdicts = run(child, part, view, "")
@@ -68,6 +69,11 @@ def any_of(
         return refused
 
     return check
+
+
+def _empty(name: str, subject: str) -> Verdict:
+    message = "there are no rules here, so nothing says that this is allowed"
+    return Verdict(rule=name, outcome=Outcome.DENY, reason="empty-policy", subject=subject, message=message)
 
 
 def _failed(name: str, subject: str, what: str) -> Verdict:

@@ -26,7 +26,7 @@ __all__ = ["Scan", "StatementSource", "Verify", "gather"]
 
 T = TypeVar("T")
 
-MAX_CHANGES: Final = 5_000
+MAX_CHANGES: Final = 20_000
 """Changes of lower layers' files that evidence holds; more are cut, and that is Unknown to the rule that asks."""
 
 
@@ -45,12 +45,14 @@ class StatementSource(Protocol):
 class Scan:
     """What the scanner and the merged tree say of an image; `report` is None where the scan failed.
 
-    `errors` say what failed, in words; without a report there is always one.
+    `changes_truncated` is true where there were more changes than are listed. `errors` say what failed, in words;
+    without a report there is always one.
     """
 
     report: Report | None
     changes: Sequence[FileChange] = ()
     errors: Sequence[str] = ()
+    changes_truncated: bool = False
 
 
 def gather(image: ImageFacts, *, statements: StatementSource, trust: Trust, scan: Scan, now: datetime) -> Evidence:
@@ -79,7 +81,7 @@ def gather(image: ImageFacts, *, statements: StatementSource, trust: Trust, scan
         findings=_ordered(report.findings if report is not None else ()),
         unknowns=_ordered((*report.inventory.unknowns, *report.unknowns) if report is not None else ()),
         changes=tuple(changes[:MAX_CHANGES]),
-        changes_truncated=len(changes) > MAX_CHANGES,
+        changes_truncated=scan.changes_truncated or len(changes) > MAX_CHANGES,
         image_approvals=_only(believed.image_approvals, kept),
         layer_approvals=_only(believed.layer_approvals, kept),
         waivers=_only(believed.waivers, kept),

@@ -206,7 +206,7 @@ def test_one_waiver_less_never_turns_deny_into_allow(found: Evidence, draw: st.D
 @PROPERTY
 @given(evidences(), st.data())
 def test_a_withdrawal_or_a_revoked_key_never_turns_deny_into_allow(found: Evidence, draw: st.DataObject) -> None:
-    signed = (*found.image_approvals, *found.layer_approvals, *found.waivers)
+    signed: list[Any] = [*found.image_approvals, *found.layer_approvals, *found.waivers]
     assume(signed)
     what = draw.draw(st.sampled_from(signed))
     for worse in (
@@ -235,10 +235,8 @@ def test_an_allow_rests_on_nothing_that_has_ended(found: Evidence, later: timede
     now = NOW + later
     decision = decide(replace(found, now=now, data=data(-later)))
     if decision.allowed:
-        ends = {
-            signed.digest: signed.statement.expires
-            for signed in (*found.image_approvals, *found.layer_approvals, *found.waivers)
-        }
+        signed: list[Any] = [*found.image_approvals, *found.layer_approvals, *found.waivers]
+        ends = {each.digest: each.statement.expires for each in signed}
         assert all(now < ends[digest] for digest in decision.rests_on)
         assert decision.valid_until is not None
         assert now < decision.valid_until <= min(ends[digest] for digest in decision.rests_on)
