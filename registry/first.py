@@ -1,0 +1,204 @@
+"""What a registry needs before its processes start: folders and rights, tables, key, bootstrap token, trust, policy.
+
+Every start goes through here; what is there already is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from policy.key_files import read_private, write_private, write_public
+from policy.keys import Algorithm, PublicKey
+from policy.private_key import PrivateKey
+from registry import processes, statements
+from registry.access import Role
+from registry.audit import Audit, Event
+from registry.authenticate import hash_secret, new_secret
+from registry.catalogue import schema
+from registry.catalogue.accounts import count_accounts
+from registry.catalogue.database import Catalogue, put_row
+from registry.errors import SettingsError
+from registry.judge.jobs import JobKind, enqueue
+from registry.places import Places
+from registry.prepare import prepare
+from registry.settings import Settings
+
+BOOTSTRAP: Final = "bootstrap"
+"""In the catalogue's `meta`: the SHA-256 of the one-time token, until it is used."""
+
+MAX_ENVELOPE_FILE: Final = 8 * 1024 * 1024
+SYSTEM: Final = "settings"
+"""Who statements are received from that stand in the settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStart:
+    """What is to be told: the bootstrap token, if one was made now, and notes for the operator."""
+
+    token: str
+    notes: tuple[str, ...]
+
+
+def first_start(settings: Settings, *, now: datetime) -> FirstStart:
+    """Have everything there that the processes need.
+
+    Raises:
+        RegistryError: it cannot be had, or a setting cannot be used.
+        PolicyError: trust.json or the policy of the settings is not believed.
+        OSError: a folder or file cannot be made.
+    """
+    os.umask(0o007)
+    places = Places(settings)
+    prepare(settings, now=now)
+    _check_name(settings)
+    for folder in (places.cell, places.advisories, places.advisories / "incoming"):
+        folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+    places.cell.chmod(0o755)
+    make_key(settings)
+    catalogue = Catalogue(settings.catalogue_url, connections=2)
+    try:
+        with catalogue.write() as conn:
+            audit = Audit(lambda: now)
+            token = _bootstrap(conn, settings)
+            notes = (*_take_trust(conn, audit, settings, now), *_take_policy(conn, audit, settings, now))
+            audit.append(conn, Event.START, principal="registry", subject=settings.name)
+    finally:
+        catalogue.close()
+    _share(settings)
+    return FirstStart(token=token, notes=notes)
+
+
+def make_key(settings: Settings) -> PublicKey:
+    """The registry's key: made if there is none, readable by the signer's user alone.
+
+    Raises:
+        TrustError: the key that is there cannot be used, or others may read it.
+        OSError: the folder cannot be written.
+    """
+    places = Places(settings)
+    places.signer.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places.signer.chmod(0o700)
+    if not places.signer_key.exists():
+        # P-256: the key type of cosign's own keys, so whatever verifies cosign's signatures verifies ours.
+        write_private(places.signer_key, PrivateKey.generate(Algorithm.ECDSA_P256))
+    public = read_private(places.signer_key).public
+    if not places.public_key.exists() or places.public_key.read_bytes() != public.pem:
+        places.public_key.unlink(missing_ok=True)
+        write_public(places.public_key, public)
+    if os.geteuid() == 0:
+        uid = processes.user_id(settings.users.signer, "users.signer")
+        for path in (places.signer, *places.signer.iterdir()):
+            os.chown(path, uid, -1, follow_symlinks=False)
+    return public
+
+
+def _check_name(settings: Settings) -> None:
+    """A catalogue belongs to one registry name: everything signed is bound to it."""
+    catalogue = Catalogue(settings.catalogue_url, connections=2)
+    try:
+        with catalogue.write() as conn:
+            found = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == "registry"))
+            if found is None:
+                put_row(conn, schema.meta, name="registry", value=settings.name)
+    finally:
+        catalogue.close()
+    if found not in {None, settings.name}:
+        raise SettingsError(f"setting name: got {settings.name!r}, this catalogue is of registry {found!r}")
+
+
+def _bootstrap(conn: Connection, settings: Settings) -> str:
+    """Have a token for the first admin, if there is no admin; returns one that was made now."""
+    if count_accounts(conn, Role.ADMIN):
+        return ""
+    if settings.bootstrap_token:
+        put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(settings.bootstrap_token))
+        return ""
+    # A token that was made before and never used is replaced: it can only be shown now.
+    token = new_secret()
+    put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(token))
+    return token
+
+
+def _take_trust(conn: Connection, audit: Audit, settings: Settings, now: datetime) -> tuple[str, ...]:
+    if settings.trust is None:
+        if statements.stored_trust(conn) is None:
+            return ("no trust.json yet: everything stays quarantined until one is handed in",)
+        return ()
+    before = statements.generation(conn)
+    trust = statements.accept_trust(conn, _read(settings.trust, "trust"), by=SYSTEM, now=now)
+    if statements.generation(conn) == before:
+        return ()
+    _changed(conn, audit, Event.TRUST, f"trust.json {trust.root.version}", str(trust.digest), now)
+    return (f"trust.json of version {trust.root.version} taken, {trust.digest}",)
+
+
+def _take_policy(conn: Connection, audit: Audit, settings: Settings, now: datetime) -> tuple[str, ...]:
+    if settings.policy is None:
+        return ()
+    trust = statements.trust_in_force(conn, now)
+    if trust is None:
+        raise SettingsError("setting policy: expected together with a trust.json that says who may sign it")
+    accepted = statements.accept(conn, trust, _read(settings.policy, "policy"), by=SYSTEM, now=now)
+    if not accepted.new:
+        return ()
+    _changed(conn, audit, Event.POLICY, f"statement {accepted.signed.digest}", "taken from the settings", now)
+    return (f"policy {accepted.signed.digest} taken",)
+
+
+def _changed(conn: Connection, audit: Audit, event: Event, subject: str, after: str, now: datetime) -> None:
+    audit.append(conn, event, principal=SYSTEM, subject=subject, after=after)
+    enqueue(conn, JobKind.REJUDGE, "all", now=now)
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_ENVELOPE_FILE + 1)
+    except OSError as error:
+        raise SettingsError(f"setting {key}: {path}: {error.strerror}") from error
+    if len(content) > MAX_ENVELOPE_FILE:
+        raise SettingsError(f"setting {key}: {path}: more than {MAX_ENVELOPE_FILE} bytes")
+    return content
+
+
+def _share(settings: Settings) -> None:
+    """Give the group what the processes share; the signer's folder and the cell are not among it.
+
+    The data folder too: SQLite makes its -wal and -shm files beside the database.
+    """
+    if os.geteuid() != 0:
+        return
+    gid = processes.shared_gid(settings)
+    places = Places(settings)
+
+    def give(path: Path, mode: int) -> None:
+        os.chown(path, -1, gid, follow_symlinks=False)
+        if not path.is_symlink():
+            path.chmod(mode)
+
+    give(settings.data, 0o770)
+    _each_below(settings.run_folder, give, gid, skip=frozenset({places.cell}))
+    for shared in (settings.store_folder, places.advisories):
+        _each_below(shared, give, gid)
+    for name in ("catalogue.sqlite", "catalogue.sqlite-wal", "catalogue.sqlite-shm"):
+        if (settings.data / name).exists():
+            give(settings.data / name, 0o660)
+
+
+def _each_below(top: Path, give: Callable[[Path, int], None], gid: int, *, skip: frozenset[Path] = frozenset()) -> None:
+    if not top.exists() or (top.stat().st_gid, top.stat().st_mode & 0o7777) == (gid, 0o2770):
+        return  # below a shared folder, what is made is shared
+    give(top, 0o2770)
+    for folder, names, files in os.walk(top):
+        names[:] = [name for name in names if Path(folder) / name not in skip]
+        for name in names:
+            give(Path(folder) / name, 0o2770)
+        for name in files:
+            give(Path(folder) / name, 0o660)
