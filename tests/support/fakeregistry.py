@@ -174,7 +174,8 @@ class FakeRegistry:
                 continue
             kind = members.get("artifactType") or members["config"]["mediaType"]
             if wanted in (None, kind):
-                listed.append({"mediaType": media_type, "digest": target, "size": len(raw), "artifactType": kind})
+                entry = {"mediaType": media_type, "digest": target, "size": len(raw), "artifactType": kind}
+                listed.append({**entry, "annotations": members.get("annotations", {})})
         body = {"schemaVersion": 2, "mediaType": str(MediaType.OCI_INDEX), "manifests": listed}
         return Answer(200, json.dumps(body).encode(), {"Content-Type": str(MediaType.OCI_INDEX)})
 
