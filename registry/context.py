@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 
 from registry.access import Principal
 from registry.audit import Audit, ReadLog
@@ -44,6 +44,11 @@ class Context:
 def install(app_extensions: dict[str, object], context: Context) -> None:
     """Give an application its context."""
     app_extensions[_EXTENSION] = context
+
+
+def context_of(app: Flask) -> Context:
+    """The context of an application."""
+    return cast("Context", app.extensions[_EXTENSION])
 
 
 def context() -> Context:

@@ -66,8 +66,11 @@ class HttpSettings:
     threads: Annotated[int, Key("Requests that one web process handles at a time.", number(2, 1024))] = 32
     body_deadline: Annotated[int, Key("Seconds that one request's body may take in all.", number(1, _DAY))] = 3600
     body_minimum_rate: Annotated[
-        int, Key("Bytes a second, over any 10 seconds, below which a body is cut off.", number(0, 2**30))
+        int, Key("Bytes a second, over `body_stall` seconds, below which a body is cut off.", number(1, 2**30))
     ] = 1024
+    body_stall: Annotated[
+        int, Key("Seconds that a body may come too slowly, and a reader not read.", number(2, _DAY))
+    ] = 45
     bodies_per_account: Annotated[
         int, Key("Blobs that one account may be sending at a time; more are answered 429.", number(1, 1024))
     ] = 16

@@ -23,8 +23,10 @@ from granian.log import LogLevels
 from werkzeug.wsgi import ClosingIterator
 
 from registry.app import open_app
+from registry.context import context_of
 from registry.errors import RegistryError
 from registry.settings import Settings, load
+from registry.stalled import StalledBodies
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -106,7 +108,9 @@ def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    return joined(open_app(settings))
+    app = open_app(settings)
+    StalledBodies(settings.http, context_of(app).bodies).start()
+    return joined(app)
 
 
 def main() -> int:

@@ -12,8 +12,8 @@ from typing import Final
 
 from flask import request
 
+from registry.context import context, source
 from registry.errors import BodyCutOffError, TooLargeError
-from registry.settings import HttpSettings
 
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
@@ -22,7 +22,7 @@ DRAIN_SECONDS: Final = 5.0
 """How long the rest of a refused body is read for."""
 
 PAUSE: Final = 10.0
-"""Seconds between two looks at the clock: minimum rate, deadline, and whether the session is still ours."""
+"""Seconds between two looks at whether the session is still ours."""
 
 
 def announced() -> int | None:
@@ -33,20 +33,17 @@ def announced() -> int | None:
 class Body:
     """The bytes of this request's body, as they come.
 
-    Iterating ends early when the body is cut off, comes too slowly, or takes too long, so that what came can be
-    kept: `check` says so afterwards. `on_pause` is called before a chunk is handed on if the last call is
-    PAUSE seconds ago, and may raise.
+    Iterating ends early when the body is cut off (by the client, or by `stalled.py`) or takes too long, so that what
+    came can be kept: `check` says so afterwards. `on_pause` is called before a chunk is handed on if the last call
+    is PAUSE seconds ago, and may raise.
     """
 
-    def __init__(
-        self, settings: HttpSettings, *, limit: int, length: int | None, on_pause: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, *, limit: int, length: int | None, on_pause: Callable[[], None] | None = None) -> None:
         """Expect `length` bytes (None: unknown), at most `limit`.
 
         Raises:
             TooLargeError: more were announced.
         """
-        self._settings = settings
         self._limit = limit
         self._length = length
         self._on_pause = on_pause
@@ -61,22 +58,22 @@ class Body:
         Raises:
             TooLargeError: more came than `limit`.
         """
-        stream = request.stream
-        started = marked = time.monotonic()
-        at_mark = 0
-        while chunk := stream.read(self._wanted()):
-            self._received += len(chunk)
-            if self._received > self._limit:
-                raise TooLargeError(f"body: got more than {self._limit} bytes")
-            now = time.monotonic()
-            if now - marked > PAUSE:
-                if self._on_pause is not None:
+        started = paused = time.monotonic()
+        deadline = context().settings.http.body_deadline
+        with context().bodies.watched(source()) as progress:
+            while chunk := request.stream.read(self._wanted()):
+                self._received += len(chunk)
+                progress.received = self._received
+                if self._received > self._limit:
+                    raise TooLargeError(f"body: got more than {self._limit} bytes")
+                now = time.monotonic()
+                if self._on_pause is not None and now - paused > PAUSE:
                     self._on_pause()
-                self._check_rate(now - started, self._received - at_mark, now - marked)
-                marked, at_mark = now, self._received
-            yield chunk
-            if self._problem:
-                return
+                    paused = now
+                yield chunk
+                if now - started > deadline:
+                    self._problem = f"took longer than {deadline} seconds"
+                    return
         if self._length is not None and self._received < self._length:
             self._problem = f"got {self._received} bytes, {self._length} were announced"
 
@@ -102,12 +99,6 @@ class Body:
     def _wanted(self) -> int:
         return READ if self._length is None else min(READ, self._length - self._received)
 
-    def _check_rate(self, total: float, received: int, seconds: float) -> None:
-        if total > self._settings.body_deadline:
-            self._problem = f"took longer than {self._settings.body_deadline} seconds"
-        elif received < self._settings.body_minimum_rate * seconds:
-            self._problem = f"came slower than {self._settings.body_minimum_rate} bytes a second"
-
 
 def drain() -> None:
     """Read and drop the rest of a refused request's body, for a while.
@@ -116,15 +107,16 @@ def drain() -> None:
     what they were answered.
     """
     ends = time.monotonic() + DRAIN_SECONDS
-    while time.monotonic() < ends and request.stream.read(READ):
-        pass
+    with context().bodies.watched(source()):
+        while time.monotonic() < ends and request.stream.read(READ):
+            pass
 
 
-def whole_body(settings: HttpSettings, *, limit: int) -> bytes:
+def whole_body(*, limit: int) -> bytes:
     """All of a short body.
 
     Raises:
         TooLargeError: more than `limit` bytes.
         BodyCutOffError: less than was announced.
     """
-    return b"".join(Body(settings, limit=limit, length=announced()).to_the_end())
+    return b"".join(Body(limit=limit, length=announced()).to_the_end())

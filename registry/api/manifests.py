@@ -125,7 +125,7 @@ def put_manifest(name: str, reference: str) -> Response:
 def _parsed_body(wanted: Digest | str) -> Manifest | Index:
     """The request's body, parsed strictly from the bytes that are hashed and stored (R1, R11)."""
     algorithm = wanted.algorithm if isinstance(wanted, Digest) else "sha256"
-    raw = whole_body(context().settings.http, limit=MAX_MANIFEST)
+    raw = whole_body(limit=MAX_MANIFEST)
     media_type = request.content_type.partition(";")[0].strip() if request.content_type else None
     try:
         parsed = parse_manifest(raw, media_type, algorithm=algorithm)

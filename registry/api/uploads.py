@@ -132,13 +132,8 @@ class _Session:
             return
         if self.upload.size == 0:
             context().judge.notify_layer_upload(self.upload.id)
-        limits = context().settings.limits
-        self._body = Body(
-            context().settings.http,
-            limit=limits.blob_bytes - self.upload.size,
-            length=length,
-            on_pause=self._renew,
-        )
+        limit = context().settings.limits.blob_bytes - self.upload.size
+        self._body = Body(limit=limit, length=length, on_pause=self._renew)
         with context().bodies.one(caller().name):
             self.upload = context().store.append(self.upload, self._body)
 
@@ -200,8 +195,7 @@ def _held(repository: str, upload_id: str) -> Iterator[_Session]:
 
 def _put_whole(repository: str, digest: Digest) -> Response:
     """The monolithic form: the whole blob in the POST."""
-    settings = context().settings
-    body = Body(settings.http, limit=settings.limits.blob_bytes, length=announced())
+    body = Body(limit=context().settings.limits.blob_bytes, length=announced())
     with context().bodies.one(caller().name):
         size = context().store.put(digest, body.to_the_end())
     with context().catalogue.write() as conn:
