@@ -45,7 +45,9 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
         print(file=sys.stderr)
         return 130
     except Exception as error:
-        return _fail(error if _is_ours(error) else _defect(error), failed, debug=debug)
+        # A container's error knows what `run` ends with: 126 and 127 tell about its program (docker run has them).
+        code = getattr(error, "exit_code", failed) if name == "run" else failed
+        return _fail(error if _is_ours(error) else _defect(error), Exit(code), debug=debug)
 
 
 def _is_ours(error: BaseException) -> bool:

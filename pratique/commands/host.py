@@ -1,0 +1,137 @@
+"""Enrol this host, and fetch what it has to know: newer trust, the revocation list, policy floors.
+
+pratique host enrol REGISTRY --trust trust.json --account host-1 < secret
+    makes this host believe trust.json; compare the digest it prints with the one the officers published
+pratique host sync
+    asks every registry for newer trust, revocation list and policy floors
+pratique host show
+    what this host believes: trust, numbers it has seen, and until when it can start images offline
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pratique import arguments as shared
+from pratique import clock, hosting
+from pratique.exits import Exit, UsageError
+from pratique.output import as_json, line
+
+if TYPE_CHECKING:
+    from runtime.host import Host
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare `enrol`, `sync` and `show`."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="enrol|sync|show")
+    enrol = verbs.add_parser("enrol", help="believe a trust.json, and pull from a registry")
+    enrol.add_argument("registry", metavar="REGISTRY", help="host[:port], as trust.json lists it")
+    enrol.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust.json, brought by hand")
+    enrol.add_argument("--digest", metavar="DIGEST", help="refuse a trust.json with another digest than this")
+    enrol.add_argument("--account", metavar="NAME", help="this host's account; its secret is read from stdin")
+    enrol.add_argument("--plain-http", action="store_true", help="HTTP without TLS, to a loopback address only")
+    enrol.add_argument(
+        "--ca", metavar="FILE", type=Path, help="certificate authorities (PEM) believed for this registry"
+    )
+    sync = verbs.add_parser("sync", help="ask the registries for newer trust, revocations and floors")
+    show = verbs.add_parser("show", help="what this host believes, and until when it starts images offline")
+    for verb in (enrol, sync, show):
+        hosting.add_store(verb)
+        shared.add_json(verb)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enrol, sync or show."""
+    match arguments.verb:
+        case "enrol":
+            return _enrol(arguments)
+        case "sync":
+            return _sync(hosting.open_host(arguments), arguments)
+        case _:
+            return _show(hosting.open_host(arguments), arguments)
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from ocispec.access import Credentials
+    from policy.trust import Trust
+    from runtime.host import Host, RegistryAccount
+    from runtime.store import Store
+
+    now = clock.now()
+    envelope = arguments.trust.read_bytes()
+    digest = str(Trust.stored(envelope, now).digest)
+    if arguments.digest is not None and arguments.digest != digest:
+        raise UsageError(f"{arguments.trust}: got digest {digest}, expected {arguments.digest}")
+    credentials = None
+    if arguments.account is not None:
+        secret = shared.secret_from_stdin(f"secret of {arguments.account}: ")
+        if not secret:
+            raise UsageError(f"account {arguments.account}: got an empty secret")
+        credentials = Credentials(name=arguments.account, secret=secret)
+    account = RegistryAccount(
+        registry=arguments.registry,
+        credentials=credentials,
+        ca=arguments.ca.read_text() if arguments.ca is not None else "",
+        plain_http=arguments.plain_http,
+    )
+    host = Host.enrol(Store.open(arguments.store), envelope, account, now)
+    if not arguments.json:
+        line(f"believes trust.json of digest {digest}")
+        line("compare that digest with the one that the root key holders published")
+    return _sync(host, arguments)
+
+
+def _sync(host: Host, arguments: argparse.Namespace) -> int:
+    synced = host.sync(clock.now())
+    if arguments.json:
+        as_json(
+            {
+                "news": list(synced.news),
+                "refused": [{"code": r.code, "object": r.subject, "detail": r.detail} for r in synced.refused],
+                "silent": list(synced.silent),
+            }
+        )
+    else:
+        for text in synced.news or ("nothing new",):
+            line(text)
+        for refusal in synced.refused:
+            hosting.refused(refusal, json=False)
+        for text in synced.silent:
+            line(f"no answer: {text}", to=sys.stderr)
+    return Exit.FINE if synced.fine else Exit.DENIED if synced.refused else Exit.FAILED
+
+
+def _show(host: Host, arguments: argparse.Namespace) -> int:
+    from policy.errors import TrustError
+    from policy.times import format_time
+
+    now = clock.now()
+    trust = host.trust(now)
+    state = host.state()
+    registries = [account.registry for account in host.accounts()]
+    try:
+        current = host.revocations(trust, now)
+        listed = (
+            f"number {current.list.statement.number}, until {format_time(current.date.statement.expires)}"
+            if current is not None
+            else "none yet: nothing starts before the first one"
+        )
+    except TrustError as error:
+        listed = f"not usable: {error}"
+    synced = host.synced()
+    facts = {
+        "registries": ", ".join(registries),
+        "trust": f"version {trust.root.version}, digest {trust.digest}, until {format_time(trust.root.expires)}",
+        "revocation list": listed,
+        "highest signed time": format_time(state.highest_time) if state.highest_time is not None else "none yet",
+        "last asked": format_time(synced) if synced is not None else "never",
+    }
+    if arguments.json:
+        as_json({key.replace(" ", "_"): value for key, value in facts.items()})
+    else:
+        for key, value in facts.items():
+            line(f"{key + ':':<21}{value}")
+    return Exit.FINE
