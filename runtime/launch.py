@@ -24,7 +24,7 @@ from runtime import errors
 from runtime.errors import ContainerError, HostError
 from runtime.guard import GuardPost, keep_only
 from runtime.linux import syscalls
-from runtime.linux.capabilities import last_capability
+from runtime.linux.capabilities import NAMES, held, last_capability, mask
 from runtime.linux.cgroups import find_hierarchies
 from runtime.linux.owned import Owned
 from runtime.log import LogWriter, timestamp
@@ -163,6 +163,9 @@ class Launch:
         if self.request.network == "host":
             with contextlib.suppress(OSError):
                 resolv_conf = _RESOLV_CONF.read_bytes()[: 64 * 1024]
+        if lacking := mask(self.request.process.capabilities) & ~held():
+            names = ", ".join(name for number, name in enumerate(NAMES) if lacking >> number & 1)
+            raise HostError(f"capabilities {names}: this process does not have them to give")
         return HostFacts(
             hierarchies=find_hierarchies(),
             last_capability=last_capability(),

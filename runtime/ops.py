@@ -558,8 +558,11 @@ def _find_or_make(kernel: Kernel, root: int, path: str, *, create: bool, folder:
             raise OSError(error.errno, "it is missing, and the root is read-only", path) from error
     parent, _, name = path.rstrip("/").rpartition("/")
     with closing(kernel, _find_or_make(kernel, root, parent or "/", create=True)) as above:
-        if folder:
-            kernel.mkdirat(above, name, 0o755)
-        else:
-            kernel.write_file(above, name, b"", 0o644)
+        try:
+            if folder:
+                kernel.mkdirat(above, name, 0o755)
+            else:
+                kernel.write_file(above, name, b"", 0o644)
+        except FileExistsError as error:
+            raise OSError(errno.ELOOP, "a link in it leads to something that is missing", path) from error
     return kernel.openat2(root, path, os.O_PATH | os.O_NOFOLLOW, WITHIN)

@@ -28,6 +28,14 @@ def mask(names: Iterable[str]) -> int:
     return sum({1 << NUMBERS[name] for name in names})
 
 
+def held() -> int:
+    """The mask of what this process may give away: its permitted set (proc_pid_status(5), CapPrm)."""
+    for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
+        if line.startswith("CapPrm:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
 def last_capability() -> int:
     """The highest capability of the running kernel, which may know more than we have names for."""
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())

@@ -5,9 +5,11 @@ Until execve, /proc/self/exe of a starting container is the host's Python. An en
 the container's choosing, and could then write to it (X1, CVE-2019-5736). So the launcher executes this first:
 from then on /proc/self/exe is a memfd that nobody can write, and which only does
 
-    fcntl(3, F_SETFD, FD_CLOEXEC); execve(argv[0], argv + 1, envp); write(3, &-errno, 4); exit_group(126)
+    fcntl(3, F_SETFD, FD_CLOEXEC) or exit_group(126)
+    execve(argv[0], argv + 1, envp); write(3, &-errno, 4); exit_group(126)
 
-argv[0] is the path to execute, argv + 1 the program's argument list, 3 the pipe on which errors are told.
+argv[0] is the path to execute, argv + 1 the program's argument list, 3 the pipe on which errors are told. A
+program that leads to it again finds no descriptor 3, and ends there.
 It needs no stack but the kernel's, no libc and no memory of its own.
 """
 
@@ -27,14 +29,16 @@ ERROR_FD: Final = 3
 
 _X86_64: Final = bytes.fromhex(
     "bf03000000 be02000000 ba01000000 b848000000 0f05"  # mov edi,3; mov esi,2; mov edx,1; mov eax,72; syscall
+    "85c0 752f"  # test eax,eax; jnz to the last line
     "488b0424 488d54c410"  # mov rax,[rsp]; lea rdx,[rsp+rax*8+16]
     "488b7c2408 488d742410 b83b000000 0f05"  # mov rdi,[rsp+8]; lea rsi,[rsp+16]; mov eax,59; syscall
     "50 bf03000000 4889e6 ba04000000 b801000000 0f05"  # push rax; mov edi,3; mov rsi,rsp; mov edx,4; mov eax,1; syscall
     "bf7e000000 b8e7000000 0f05"  # mov edi,126; mov eax,231; syscall
 )
 _AARCH64: Final = struct.pack(
-    "<21I",
+    "<22I",
     *(0xD2800060, 0xD2800041, 0xD2800022, 0xD2800328, 0xD4000001),  # mov x0,3; mov x1,2; mov x2,1; mov x8,25; svc 0
+    0xB50001C0,  # cbnz x0, to the last line
     *(0xF94003E9, 0x8B296FE2, 0x91004042),  # ldr x9,[sp]; add x2,sp,x9,lsl 3; add x2,x2,16
     *(0xF94007E0, 0x910043E1, 0xD2801BA8, 0xD4000001),  # ldr x0,[sp,8]; add x1,sp,16; mov x8,221; svc 0
     *(0xF81F0FE0, 0xD2800060, 0x910003E1),  # str x0,[sp,-16]!; mov x0,3; mov x1,sp

@@ -8,6 +8,7 @@ Requests are passed as their own repr, so a test can kill this process, or read 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from pathlib import Path, PosixPath
 
 from runtime.errors import ContainerError
 from runtime.launch import run
+from runtime.linux.constants import PR_SET_PDEATHSIG
+from runtime.linux.syscalls import prctl
 from runtime.model import (
     Bind,
     ContainerId,
@@ -52,7 +55,8 @@ def main(
     watch: Callable[[], StopReason | None] | None = None,
     watch_interval: float = 1.0,
 ) -> None:
-    """Start it and end as the command does."""
+    """Start it and end as the command does; a test run that is killed takes this process with it."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     request = replace(request, root=image.open(request.root))
     try:
         code = run(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import HostError
+from runtime.linux.capabilities import NAMES, held
 from runtime.linux.cgroups import find_hierarchies
 from runtime.model import Bind, Rlimit, Tmpfs
 from runtime.reaper import is_static, open_reaper
@@ -79,6 +80,19 @@ def test_no_capability_that_was_not_given(box: Box) -> None:
     assert box.sh(script, process=user).out.split() == [none, none, none, one, none, "1", "2"]
     ambient = {**user, "ambient": ("CAP_NET_BIND_SERVICE",)}
     assert box.sh(script, process=ambient).out.split() == [one, one, one, one, one, "1", "2"]
+
+
+def test_a_capability_that_the_host_does_not_have_is_a_clear_error(box: Box) -> None:
+    lacking = [name for number, name in enumerate(NAMES) if not held() >> number & 1]
+    if not lacking:
+        ours = ", ".join(NAMES)
+        assert box.sh("true", process={"capabilities": tuple(NAMES)}).code == 0, ours
+        return
+    result = box.sh("true", process={"capabilities": ("CAP_CHOWN", lacking[0])})
+    assert (result.code, result.err) == (
+        125,
+        f"HostError: capabilities {lacking[0]}: this process does not have them to give\n",
+    )
 
 
 def test_new_privileges_only_where_asked_for(box: Box) -> None:
