@@ -26,16 +26,15 @@ from typing import BinaryIO, Final, cast
 from ocispec import fields, listing
 from ocispec.descriptor import COMPRESSION, Descriptor
 from ocispec.digest import Digest
-from ocispec.entry import Entry
 from ocispec.errors import SpecError, UnsupportedError
 from ocispec.fields import JsonObject
 from ocispec.inflate import inflate
 from ocispec.layer import LayerContent, read_layer, read_stored_layer
 from ocispec.strictjson import JsonValue, parse
-from ocispec.tar import Consumer
 from policy import canonical
 from registry import assemble
 from registry.judge.users import MAX_FILE
+from registry.visitor import LayerVisitor
 from scanner import codec, facts
 from scanner.advisories.interface import Advisories
 from scanner.advisories.records import Advisory, BrokenRecord, Cycle
@@ -43,7 +42,6 @@ from scanner.advisories.store import AdvisoryStore
 from scanner.model import DataSource, Inventory, Report
 from scanner.scan import scan
 
-ACCOUNT_FILES: Final = (b"etc/passwd", b"etc/group")
 """What the config's user is looked up in. The merged tree must have them as regular files under these names."""
 
 _MAGIC: Final = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
@@ -51,36 +49,14 @@ _READ: Final = 1024 * 1024
 _LENGTH = struct.Struct(">Q")
 
 
-class _Visitor:
-    """Shows each file to the scanner, and keeps the account files."""
-
-    def __init__(self) -> None:
-        self.scanner = facts.LayerScanner()
-        self.accounts: list[tuple[int, bytes, bytearray]] = []
-
-    def file(self, entry: Entry) -> Consumer | None:
-        """See `ocispec.tar.Visitor`."""
-        scan = self.scanner.file(entry)
-        if entry.path not in ACCOUNT_FILES or entry.size > MAX_FILE:
-            return scan
-        kept = bytearray()
-        self.accounts.append((entry.offset, entry.path, kept))
-
-        def both(chunk: memoryview | bytes) -> None:
-            kept.extend(chunk)
-            if scan is not None:
-                scan(chunk)
-
-        return both
-
-    def answer(self, content: LayerContent, compression: str) -> tuple[bytes, ...]:
-        """The answer about a layer that was read to its end."""
-        head = canonical.encode({"compression": compression, "diffId": str(content.diff_id), "size": content.size})
-        accounts: list[JsonValue] = []
-        for offset, path, kept in self.accounts:
-            accounts.append([offset, path.decode(), base64.b64encode(kept).decode()])
-        scanned = facts.dump(self.scanner.facts(content.diff_id))
-        return head, listing.dump(content), scanned, canonical.encode(accounts)
+def _answer(visitor: LayerVisitor, content: LayerContent, compression: str) -> tuple[bytes, ...]:
+    """The answer about a layer that was read to its end."""
+    head = canonical.encode({"compression": compression, "diffId": str(content.diff_id), "size": content.size})
+    accounts: list[JsonValue] = []
+    for offset, path, kept in visitor.accounts:
+        accounts.append([offset, path.decode(), base64.b64encode(kept).decode()])
+    scanned = facts.dump(visitor.scanner.facts(content.diff_id))
+    return head, listing.dump(content), scanned, canonical.encode(accounts)
 
 
 def read_stored(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
@@ -91,25 +67,25 @@ def read_stored(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, .
         size=fields.integer(arguments, "size", what="layer"),
     )
     diff_id = fields.text(arguments, "diffId", what="layer", default="")
-    visitor = _Visitor()
+    visitor = LayerVisitor()
     with open(sources[0], "rb", buffering=0, closefd=False) as stored:
         content = read_stored_layer(
             cast("BinaryIO", stored), descriptor, Digest.parse(diff_id) if diff_id else None, visitor=visitor
         )
-    return visitor.answer(content, COMPRESSION[descriptor.media_type])
+    return _answer(visitor, content, COMPRESSION[descriptor.media_type])
 
 
 def read_growing(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     """The work `follow`: an upload of which neither media type nor digest is known yet, from a pipe."""
     stored = _Hashing(sources[0])
     compression = _compression(stored.peek(512))
-    visitor = _Visitor()
+    visitor = LayerVisitor()
     tar = inflate(cast("BinaryIO", stored), compression, what="upload")
     content = read_layer(tar, visitor=visitor, what="upload")
     if stored.read(1):
         raise SpecError("upload: bytes behind its end")
     head = canonical.encode({"digest": str(stored.digest), "stored": stored.size})
-    return head, *visitor.answer(content, compression)
+    return head, *_answer(visitor, content, compression)
 
 
 def _compression(head: bytes) -> str:
