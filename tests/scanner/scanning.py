@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ocispec.entry import Kind
 from ocispec.layer import LayerContent, read_layer
 from ocispec.merge import merge
 from ocispec.tree import Tree
@@ -41,6 +42,18 @@ class Scanned:
         if code:
             return [item for item in found if item.code == code]
         return [item for item in found if item.code != "no-operating-system"]
+
+    def files(self) -> list[bytes]:
+        """The paths of the merged tree's regular files, the mount points that no layer has left out."""
+        return [path for path, node in self.tree.walk() if node.entry.kind is Kind.FILE and node.layer >= 0]
+
+    def file(self, path: str, layer: Path) -> bytes:
+        """The content of a file of the tree, which is in the layer whose tar `layer` is."""
+        node = self.tree.get(path.encode())
+        assert node is not None
+        with layer.open("rb") as tar:
+            tar.seek(node.entry.offset)
+            return tar.read(node.entry.size)
 
     def purls(self) -> list[str]:
         """The purls without their qualifiers."""
