@@ -12,7 +12,7 @@ from typing import Final
 from flask import Flask, Response, current_app, request
 from sqlalchemy import Connection
 
-from registry.api import base, blobs, catalog, errors, health, manifests, referrers, tags, uploads
+from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, uploads
 from registry.api.base import API_VERSION, is_open, require_principal
 from registry.api.body import drain
 from registry.audit import Audit, ReadLog
@@ -39,6 +39,7 @@ BLUEPRINTS: Final = (
     referrers.blueprint,
     catalog.blueprint,
     health.blueprint,
+    *control.BLUEPRINTS,
 )
 """All endpoints; those without a need for credentials are in `health`."""
 

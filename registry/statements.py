@@ -43,6 +43,9 @@ MAX_FOR_IMAGE: Final = 4000
 """Statements looked up for one image, newest first."""
 
 _GENERATION: Final = "generation"
+_LIST_DATE: Final = "list-date"
+_LIST_DATED: Final = "list-dated"
+_LIST_NAMES: Final = (_LIST_DATE, _LIST_DATED)
 _TABLE = schema.statements.c
 
 
@@ -270,6 +273,23 @@ def revocation_list(conn: Connection) -> bytes | None:
     """The envelope of the newest revocation list, or None."""
     newest = next(iter(_newest(conn, RevocationList)), None)
     return newest.envelope if newest is not None else None
+
+
+def date_list(conn: Connection, listed: bytes, date: bytes) -> None:
+    """Keep the registry's date of a revocation list, in place of the one before."""
+    put_row(conn, schema.meta, name=_LIST_DATE, value=date.decode())
+    put_row(conn, schema.meta, name=_LIST_DATED, value=str(payload_digest(listed)))
+
+
+def dated_list(conn: Connection) -> tuple[bytes, bytes] | None:
+    """The newest revocation list that has a date, and the date; None before there is one."""
+    rows = conn.execute(select(schema.meta.c.name, schema.meta.c.value).where(schema.meta.c.name.in_(_LIST_NAMES)))
+    found = {row.name: row.value for row in rows}
+    if len(found) < len(_LIST_NAMES):
+        return None
+    digest = Digest.parse(found[_LIST_DATED])
+    listed = conn.scalar(select(_TABLE.envelope).where(_TABLE.digest == digest))
+    return None if listed is None else (listed, found[_LIST_DATE].encode())
 
 
 def payload_digest(envelope: bytes) -> Digest:

@@ -25,7 +25,9 @@ from werkzeug.wsgi import ClosingIterator
 from registry.app import open_app
 from registry.context import context_of
 from registry.errors import RegistryError
+from registry.processes import become
 from registry.settings import Settings, load
+from registry.signer.process import warm_signing
 from registry.stalled import StalledBodies
 
 if TYPE_CHECKING:
@@ -109,6 +111,10 @@ def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
     if os.getppid() != parent:
         os._exit(1)
     app = open_app(settings)
+    warm_signing()
+    # The port is bound, and all is imported: from here on this process needs nothing that only root may read.
+    become(settings.users.web, "users.web", settings)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears it
     StalledBodies(settings.http, context_of(app).bodies).start()
     return joined(app)
 

@@ -42,6 +42,7 @@ from registry.judge import jobs
 from registry.judge.jobs import Job
 from registry.judge.outcome import Outcomes, Result
 from registry.judge.reading import Obstacle, Reader, Waiting
+from registry.judge.works import write_report
 from registry.signer.client import SignerClient
 from registry.signer.protocol import SignerRefusedError
 from registry.store.interface import BlobStore
@@ -145,6 +146,8 @@ class Judge:
         report = self.reader.report(config, assembly, self.clock())
         if isinstance(report, Waiting):
             return report
+        if isinstance(report, Report):
+            self.store.put_derived(report_key(manifest.digest), write_report(report))
         return self._evidence(subject, manifest, config, assembly, report)
 
     def _config(self, manifest: Manifest) -> ImageConfig | Obstacle:
@@ -392,6 +395,11 @@ def _children(conn: Connection, repository: str, index: Index) -> tuple[_Child, 
 
 def _obstacle(text: str) -> Obstacle | None:
     return Obstacle(state=State.DENIED, reason="not-clearable", message=text) if text else None
+
+
+def report_key(manifest: Digest) -> DerivedKey:
+    """Where the newest report on an image is kept, for people to read."""
+    return DerivedKey(manifest, "report-v1")
 
 
 def evidence_key(digest: Digest) -> DerivedKey:

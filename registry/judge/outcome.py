@@ -158,9 +158,8 @@ class Outcomes:
 
     def _withhold(self, conn: Connection, repository: str, digest: Digest) -> None:
         table = schema.clearances
-        gone = conn.execute(delete(table).where(table.c.repository == repository, table.c.digest == digest))
-        if gone.rowcount:
-            self.publisher.retract(conn, repository, digest)
+        conn.execute(delete(table).where(table.c.repository == repository, table.c.digest == digest))
+        self.publisher.retract(conn, repository, digest)
 
     def expire(self, conn: Connection, repository: str, digest: Digest, *, now: datetime) -> bool:
         """Take back what a clearance gave, if it has ended and could not be renewed; True if it had."""

@@ -45,11 +45,6 @@ LIST_EVERY: Final = timedelta(hours=1)
 _RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
 _POLL_SECONDS: Final = 1.0
 
-LIST_DATE: Final = "list-date"
-"""In the catalogue's `meta`: the envelope of the newest date, of the list `list-dated`."""
-
-LIST_DATED: Final = "list-dated"
-
 _log = logging.getLogger("pratique.judge")
 
 
@@ -228,8 +223,7 @@ class Worker:
         with self.catalogue.write() as conn:
             if statements.generation(conn) != generation:
                 raise OutOfDateError("the revocation list changed while it was dated")
-            put_row(conn, schema.meta, name=LIST_DATE, value=date.decode())
-            put_row(conn, schema.meta, name=LIST_DATED, value=str(statements.payload_digest(newest)))
+            statements.date_list(conn, newest, date)
             jobs.finish(conn, job, now=now, again_at=now + LIST_EVERY)
 
     def _checkpoint(self, job: Job) -> None:

@@ -152,7 +152,12 @@ def match(arguments: JsonObject, sources: Sequence[int]) -> tuple[bytes, ...]:
     (raw,) = unbundle(sources[0], 1)
     taken = codec.from_json(Inventory, parse(raw, what="inventory", max_bytes=assemble.MAX_JSON), what="inventory")
     advisories: Advisories = NoAdvisories() if len(sources) < 2 else _advisories(sources[1])
-    return (canonical.encode(assemble.clean(codec.to_json(scan(taken, advisories, now=now)))),)
+    return (write_report(scan(taken, advisories, now=now)),)
+
+
+def write_report(report: Report) -> bytes:
+    """A report as canonical JSON."""
+    return canonical.encode(assemble.clean(codec.to_json(report)))
 
 
 def read_report(raw: bytes) -> Report:

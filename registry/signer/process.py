@@ -6,8 +6,10 @@ import os
 import socket
 
 from ocispec.digest import Digest
+from policy.errors import PolicyError
 from policy.key_files import read_private
 from policy.keys import Algorithm
+from policy.load import load as load_policy
 from policy.private_key import PrivateKey
 from policy.statements import AuditCheckpoint
 from policy.wire import encode
@@ -43,3 +45,7 @@ def warm_signing() -> None:
         PrivateKey.from_pem(key.to_pem())
         key.public.verifies(b"", key.sign(b""))
     encode(AuditCheckpoint(registry="localhost", records=1, head=Digest.of(b""), issued=processes.utc_now()))
+    try:
+        load_policy(b"format: pratique-policy/1\n")
+    except PolicyError:
+        return  # it is none; what reads and checks policies was imported
