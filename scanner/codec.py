@@ -35,9 +35,14 @@ def to_json(value: object) -> JsonValue:
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        members = ((field, getattr(value, field.name)) for field in fields(value))
-        return {field.name: to_json(member) for field, member in members if member != field.default}
+        members = ((name, default, getattr(value, name)) for name, default in _defaults(type(value)))
+        return {name: to_json(member) for name, default, member in members if member != default}
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+
+
+@cache
+def _defaults(kind: type) -> tuple[tuple[str, object], ...]:
+    return tuple((field.name, field.default) for field in fields(kind))
 
 
 def from_json(kind: type[T], value: JsonValue, *, what: str) -> T:
