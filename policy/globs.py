@@ -85,10 +85,12 @@ def _automaton(tokens: list[str]) -> Callable[[str], bool]:
             characters[token] = characters.get(token, 0) | 1 << position
     wild = part | everything
     final = 1 << len(tokens)
-    prefix = "".join(tokens[: next(position for position, token in enumerate(tokens) if token in {_ANY, _PART})])
+    pieces = "".join(token if token not in {_ANY, _PART} else "\0" for token in tokens).split("\0")
+    prefix, longest = pieces[0], max(pieces, key=len)
 
     def matches(text: str) -> bool:
-        if len(text) > MAX_TEXT or not text.startswith(prefix):
+        # Most texts lack the pattern's longest piece, which is found out in a fraction of the time.
+        if longest not in text or len(text) > MAX_TEXT or not text.startswith(prefix):
             return False
         state = _skip(1, wild)
         for character in text:

@@ -251,6 +251,13 @@ def test_a_clearance_in_grace_starts_as_that() -> None:
     assert decide(start(cleared(state="grace"))).state is State.GRACE
 
 
+def test_of_two_places_the_one_that_was_cleared_is_taken() -> None:
+    """The base's layers under another config stand at the base's level, and, approved, at the application's too."""
+    app = image("debian", config=APP_CONFIG)
+    found = start(cleared(app), image_approvals=(*THE.base_approvals, approve(app, "application", team())))
+    assert decide(found).allowed
+
+
 # A stolen registry key: it signs what it likes, but not the approvals.
 
 

@@ -58,7 +58,7 @@ def test_where_the_day_of_the_fix_is_not_known_that_of_publication_counts() -> N
     assert reasons_of(DENY_ALL, found) == ["grace vulnerable-package"]
 
 
-@pytest.mark.parametrize("since", ["", "soon", day(2)])
+@pytest.mark.parametrize("since", ["", "soon", "in a few days", day(2)])
 def test_a_grace_that_cannot_be_measured_is_unknown(since: str) -> None:
     found = case().evidence(findings=(advisory(fixed_since="", published=since),))
     (verdict,) = verdicts_of(DENY_ALL, found)
