@@ -9,7 +9,7 @@ handed in later. Without them everything stays quarantined.
     judge    own user; as many as the settings say
     web      own user
 
-They are started in this order, watched, started again when they end by themselves, and stopped in the other order.
+They are watched, started again when they end by themselves, and stopped in the other order.
 A process that cannot stay up stops the registry: half of one would be worse to find.
 """
 
@@ -111,6 +111,7 @@ def serve(settings_path: Path) -> int:
         try:
             for process in running:
                 process.start()
+            for process in running:
                 process.wait_until_ready(stopped)
             if not stopped():
                 _say_ready(settings)

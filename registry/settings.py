@@ -100,12 +100,16 @@ class JudgeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserSettings:
-    """`users`: which users of the operating system the processes run as, where the registry is started as root."""
+    """`users`: which users of the operating system the processes run as, where the registry is started as root.
 
-    web: Annotated[str, Key("User of the web processes.", checks.text)] = "nobody"
-    judge: Annotated[str, Key("User of the judge.", checks.text)] = "nobody"
-    signer: Annotated[str, Key("User of the signer, who alone reads the private key.", checks.text)] = "root"
-    group: Annotated[str, Key("Group by which they share store and catalogue.", checks.text)] = "nogroup"
+    Names or numbers; numbers need no entry in /etc/passwd. They are different by default, or none of them would be
+    kept from what is another's (Debian policy 9.2.2 keeps 60000 to 64999 for packages that ask for them).
+    """
+
+    web: Annotated[str, Key("User of the web processes, by name or number.", checks.text)] = "60101"
+    judge: Annotated[str, Key("User of the judge.", checks.text)] = "60102"
+    signer: Annotated[str, Key("User of the signer, who alone reads the private key.", checks.text)] = "60103"
+    group: Annotated[str, Key("Group by which they share store and catalogue.", checks.text)] = "60100"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
