@@ -1,12 +1,12 @@
 """The web processes: granian (WSGI, blocking threads) over the application.
 
-Run as `python -m registry.web SETTINGS-FILE`, after `prepare`. The parent only watches its workers; a worker ends
-with its parent, also if that was killed, so that no orphan keeps the port.
+Run as `python -m registry.web SETTINGS-FILE`, after `prepare`. The parent only watches its workers, and hears nobody;
+a worker gives up root before it listens. It ends with its parent, also if that was killed, so that no orphan keeps
+the port.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -22,10 +22,10 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from werkzeug.wsgi import ClosingIterator
 
+from registry import processes
 from registry.app import open_app
 from registry.context import context_of
 from registry.errors import RegistryError
-from registry.processes import become
 from registry.settings import Settings, load
 from registry.signer.process import warm_signing
 from registry.stalled import StalledBodies
@@ -46,7 +46,7 @@ STOP_SECONDS: Final = 20
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_log = logging.getLogger("pratique.web")
 
 
 def serve_web(path: Path) -> None:
@@ -105,27 +105,26 @@ def joined(application: WSGIApplication) -> WSGIApplication:
 
 
 def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
-    """What each worker begins with."""
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """What each worker begins with; whatever is imported and opened late, before it may no longer read our files."""
+    app = open_app(settings)
+    app.test_client().get("/readyz")
+    warm_signing()
+    processes.become(settings.users.web, "users.web", settings)
+    processes.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    app = open_app(settings)
-    warm_signing()
-    # The port is bound, and all is imported: from here on this process needs nothing that only root may read.
-    become(settings.users.web, "users.web", settings)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears it
     StalledBodies(settings.http, context_of(app).bodies).start()
     return joined(app)
 
 
 def main() -> int:
     """The command line of this module."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    processes.log_to_stderr("web")
+    processes.die_with_parent(signal.SIGTERM)
     try:
         serve_web(Path(sys.argv[1]))
-    except RegistryError as error:
-        sys.stderr.write(f"registry: {error}\n")
+    except (RegistryError, OSError) as error:
+        _log.error("%s", error)
         return 1
     return 0
 

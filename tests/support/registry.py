@@ -195,6 +195,7 @@ def make_registry(folder: Path, *, http: Mapping[str, object] | None = None, **s
         "data": str(folder / "data"),
         "http": {"listen": address, "threads": 16, **(http or {})},
         "judge": {"push_wait_ms": 0},
+        "users": {"web": str(os.geteuid())},
         **settings,
     }
     path = folder / "registry.yaml"
