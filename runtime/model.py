@@ -179,7 +179,8 @@ class Tmpfs:
     def __post_init__(self) -> None:
         """Refuse a target that is no place to mount, and numbers out of range."""
         _check_target(self.target)
-        if self.size < 1 or not 0 <= self.mode <= 0o7777 or not 0 <= min(self.uid, self.gid) <= MAX_ID:
+        owned = all(0 <= number <= MAX_ID for number in (self.uid, self.gid))
+        if self.size < 1 or not 0 <= self.mode <= 0o7777 or not owned:
             raise RequestError(f"tmpfs {self.target[:80]!r}: size, mode or owner is out of range")
 
 
