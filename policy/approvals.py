@@ -54,10 +54,10 @@ class Tally:
 
     @property
     def code(self) -> str:
-        """The reason for which the quorum was not met: the first discount's if nobody counts at all."""
+        """The reason for which the quorum was not met: the first discount's if nobody counts; "" if nobody signed."""
         if self.owners:
             return "quorum-not-met"
-        return self.discounts[0].code if self.discounts else "not-approved"
+        return self.discounts[0].code if self.discounts else ""
 
     def explain(self) -> str:
         """For people: who is wanted, who counts, and what did not count."""

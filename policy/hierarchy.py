@@ -261,7 +261,7 @@ class _Placing:
 
     def _image_refusal(self, level: Level, whole: Tally) -> Refusal:
         return Refusal(
-            reason="image-not-approved" if whole.code == "not-approved" else whole.code,
+            reason=whole.code or "image-not-approved",
             subject=str(self._subject.manifest),
             message=f"the image is not approved for level {level.name}: {whole.explain()}",
             fix=f"have it approved for {level.name} by {spell_quorums(whole.wanted)}",

@@ -8,6 +8,7 @@ verified, does without the schema and its 60 milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -16,7 +17,7 @@ from ocispec.strictjson import JsonValue
 from policy.document import read_document
 from policy.errors import PolicyError
 from policy.rules.interface import Draft
-from policy.settings import Accepts, Level, Policy
+from policy.settings import Accepts, Level, Policy, StartTerms
 from policy.vocabulary import BUILT_IN, DOCUMENT, NEVER_WAIVED, Document, LevelDraft
 
 MAX_PROBLEMS = 20
@@ -156,6 +157,15 @@ def _compile(document: Document, raw: bytes) -> Policy:
         clearance=document.clearance,
         revocation=document.revocation,
         running=document.running,
-        start=document.start,
+        start=_with_defaults(document.start),
         artifacts=document.artifacts,
+    )
+
+
+def _with_defaults(start: StartTerms) -> StartTerms:
+    """Where no default is said, what may be asked for at most is what is given."""
+    return replace(
+        start,
+        memory_default=start.memory_default if start.memory_default is not None else start.memory,
+        pids_default=start.pids_default if start.pids_default is not None else start.pids,
     )

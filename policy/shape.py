@@ -73,6 +73,7 @@ class Text:
     pattern: str = ""
     words: str = "text"
     least: int = 1
+    short: str = "text"
 
     def parse(self, value: JsonValue, where: str) -> str:
         """See Shape."""
@@ -89,10 +90,10 @@ class Text:
 
     def name(self) -> str:
         """See Shape."""
-        return self.words
+        return self.short
 
 
-NAME: Final = Text(60, _NAME, "a name of lower-case letters, digits and single hyphens")
+NAME: Final = Text(60, _NAME, "a name of lower-case letters, digits and single hyphens", short="name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,7 @@ class Spelled(Generic[T]):
     words: str
     pattern: str
     most: int = 200
+    short: str = "text"
 
     def parse(self, value: JsonValue, where: str) -> T:
         """See Shape."""
@@ -246,7 +248,7 @@ class Spelled(Generic[T]):
 
     def name(self) -> str:
         """See Shape."""
-        return self.words
+        return self.short
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,7 @@ class MapOf(Generic[T]):
         return f"mapping of {', '.join(f'`{key}`' for key in self.keys)} to {self.item.name()}"
 
 
-GLOB: Final = Spelled(Glob.compile, "a glob with `*` (no slash) and `**` (anything)", _GLOB, MAX_PATTERN)
+GLOB: Final = Spelled(Glob.compile, "a glob with `*` (no slash) and `**` (anything)", _GLOB, MAX_PATTERN, "glob")
 
 REQUIRED: Final = object()
 """The default of a member that has none."""

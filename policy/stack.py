@@ -124,7 +124,7 @@ class Stack:
         if top.approval.accepts is Accepts.EITHER:
             fixes.append(f"the whole image by {spell_quorums(top.approval.image)}")
         return Refusal(
-            reason="layer-not-approved" if tally.code == "not-approved" else tally.code,
+            reason=tally.code or "layer-not-approved",
             subject=str(self._layers[index].diff_id),
             layer=index,
             message=f"layer {index} is not approved for level {top.name}: {tally.explain()}",

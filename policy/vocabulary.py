@@ -118,7 +118,7 @@ def record(kind: Callable[..., Any], words: str, **members: Member) -> Record[An
 
 TEAM: Final = record(
     TeamTerms,
-    "a team",
+    "team",
     owner=Member(shape=GLOB, about="Owners of team keys, as trust.json names them."),
     repositories=Member(
         shape=ListOf(GLOB, least=1),
@@ -176,7 +176,7 @@ CONFIG: Final = record(
 
 LEVEL: Final = record(
     LevelDraft,
-    "a level",
+    "level",
     name=Member(shape=NAME, about="The level's name."),
     stands_on=Member(shape=_LEVELS, about="Levels that the parent may have: this one, or lower ones.", default=()),
     needs_parent=Member(
@@ -188,7 +188,7 @@ LEVEL: Final = record(
 
 WAIVER: Final = record(
     WaiverTerms,
-    "a waiver term",
+    "waiver term",
     rules=Member(shape=_RULE_NAMES, about="Rules that may be waived, by their names in this policy."),
     levels=Member(shape=_LEVELS, about="At which levels; if none is named, at all.", default=()),
     by=Member(shape=ListOf(_QUORUM, least=1, most=10), about="Who must sign: one of these quorums."),
@@ -197,7 +197,7 @@ WAIVER: Final = record(
 
 UNKNOWN: Final = record(
     UnknownTerms,
-    "an unknown",
+    "unknown",
     code=Member(shape=OneOf(UNKNOWN_CODES), about="What could not be told."),
     action=Member(shape=Word(Action), about="What to do about it."),
     levels=Member(shape=_LEVELS, about="At which levels; if none is named, at all.", default=()),
@@ -206,7 +206,7 @@ UNKNOWN: Final = record(
 
 DATA: Final = record(
     DataTerms,
-    "a data source",
+    "data source",
     source=Member(shape=GLOB, about="The name of the records, as `pratique advisories status` shows it."),
     max_age=Member(shape=Duration(), about="How long ago they may have been imported."),
 )
@@ -262,9 +262,11 @@ RUNNING: Final = record(
     expired=_run("When its clearance ran out and no newer one came.", "warn", "0s"),
 )
 
-_PLATFORM: Final = Text(100, "^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$", "a platform as linux/amd64 or linux/arm/v7")
-_CAPABILITY: Final = Text(40, "^CAP_[A-Z_]+$", "a capability as CAP_CHOWN")
-_NETWORK: Final = Text(40, "^[a-z][a-z0-9-]*$", "a network as none or host")
+_PLATFORM: Final = Text(
+    100, "^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$", "a platform as linux/amd64 or linux/arm/v7", short="platform"
+)
+_CAPABILITY: Final = Text(40, "^CAP_[A-Z_]+$", "a capability as CAP_CHOWN", short="capability")
+_NETWORK: Final = Text(40, "^[a-z][a-z0-9-]*$", "a network as none or host", short="network")
 
 START: Final = record(
     StartTerms,
@@ -306,7 +308,7 @@ START: Final = record(
 
 DOCUMENT: Final = record(
     Document,
-    "a policy",
+    "policy",
     format=Member(shape=OneOf((FORMAT,)), about="Which vocabulary the document is written in."),
     name=Member(shape=NAME, about="The policy's name; trust.json says who may sign it."),
     version=Member(shape=Integer(1, 2**31), about="Its version, which only rises."),

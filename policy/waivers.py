@@ -158,8 +158,8 @@ def _judge(exception: _Exception, terms: WaiverTerms | None, level: str, countin
         return _note(signed, "waiver-too-long", f"lasts {lasts}, at most {spell_duration(terms.max_duration)} count")
     tally = count_waiver(signed, level, terms.by, counting)
     if not tally.met:
-        code = tally.code if tally.code != "not-approved" else "waiver-unsigned"
-        return _note(signed, code if code != "quorum-not-met" else "waiver-quorum-not-met", tally.explain())
+        code = "waiver-quorum-not-met" if tally.owners else tally.code or "waiver-unsigned"
+        return _note(signed, code, tally.explain())
     return tally
 
 

@@ -67,7 +67,7 @@ def compile_rule(settings: Settings, rule: str) -> Check:
     return check
 
 
-_RANGE = Spelled(Range.parse, 'a version range as ">=1.2, <2"', r"^(<|<=|=|>=|>)[^<>=]")
+_RANGE = Spelled(Range.parse, 'a version range as ">=1.2, <2"', r"^(<|<=|=|>=|>)[^<>=]", short="version range")
 
 _DENIED = Record(
     Denied,
@@ -82,7 +82,7 @@ _DENIED = Record(
         "reason": Member(shape=Text(500), about="Why, for the people who meet the refusal."),
         "fix": Member(shape=Text(500, least=0), about="What to do instead.", default=""),
     },
-    "a denied component",
+    "denied component",
 )
 
 

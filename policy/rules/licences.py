@@ -84,7 +84,7 @@ def audit(settings: Settings) -> Iterable[str]:
                 yield f"{name}: {error}"
 
 
-_ITEM = Text(200, "", "one SPDX licence id, `id WITH exception`, or a glob over ids")
+_ITEM = Text(200, "", "one SPDX licence id, `id WITH exception`, or a glob over ids", short="licence")
 
 
 def idle(settings: Settings) -> str:
