@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Final
 
-MAX_PARAGRAPHS: Final = 200_000
-"""Paragraphs of one file; Debian has 60,000 packages in all."""
+MAX_PARAGRAPHS: Final = 50_000
+"""Paragraphs of one file; the largest real systems have some 5,000 packages."""
 
 _FIELD: Final = re.compile(r"([!-9;-~]+):[ \t]*(.*)", re.ASCII)
 
@@ -43,20 +43,20 @@ class _Reader:
     def __init__(self, fields: Collection[str] | None) -> None:
         self._fields = fields
         self._count = 0
-        self._current: dict[str, str] | None = None
+        self._current: dict[str, list[str]] | None = None
         self._name = ""
 
     def end(self) -> dict[str, str] | None:
         """The paragraph, if one was begun."""
         done, self._current, self._name = self._current, None, ""
-        return done
+        return {name: "\n".join(lines) for name, lines in done.items()} if done is not None else None
 
     def continuation(self, line: str, number: int) -> None:
         """A line that continues the field before it."""
         if self._current is None:
             raise Deb822Error(f"line {number}: a continuation without a field")
         if self._name:
-            self._current[self._name] += "\n" + line[1:].rstrip()
+            self._current[self._name].append(line[1:].rstrip())
 
     def field(self, line: str, number: int) -> None:
         """A line that begins a field."""
@@ -75,4 +75,4 @@ class _Reader:
         if name in self._current:
             raise Deb822Error(f"line {number}: the field {match.group(1)} stands twice")
         self._name = name
-        self._current[name] = match.group(2)
+        self._current[name] = [match.group(2)]

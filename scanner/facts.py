@@ -32,16 +32,16 @@ from scanner.reduce import reduce_record
 FACTS_VERSION: Final = 1
 """Goes up whenever the same layer may give other facts: facts are kept by it."""
 
-MAX_RECORDS: Final = 500_000
+MAX_RECORDS: Final = 200_000
 """Records of one layer; a system of 5,000 packages has about 20,000."""
 
-MAX_RECORD_BYTES: Final = 512 * 1024 * 1024
-"""All records of a layer together, reduced; a system of 5,000 packages has about 50 MB."""
+MAX_RECORD_BYTES: Final = 128 * 1024 * 1024
+"""Characters of all records of a layer together, reduced; a system of 5,000 packages has about 50 million."""
 
 MAX_PROBLEMS: Final = 1_000
 """Records of a layer that could not be read and are named one by one; one more says that there are others."""
 
-MAX_JSON: Final = 1024 * 1024 * 1024
+MAX_JSON: Final = 512 * 1024 * 1024
 """Bytes of a layer's facts in JSON."""
 
 _MD5: Final = struct.Struct("<Q16s")

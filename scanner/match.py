@@ -14,7 +14,7 @@ from typing import Final
 
 from scanner.advisories.evaluate import Hit, Undetermined, evaluate
 from scanner.advisories.interface import Advisories
-from scanner.advisories.records import Advisory
+from scanner.advisories.records import Advisory, BrokenRecord
 from scanner.advisories.severity import worst
 from scanner.ecosystems import Scope, distribution, foreign_origin, scope
 from scanner.model import Component, Finding, FixState, OperatingSystem, Severity, Unknown
@@ -45,6 +45,7 @@ def match(
     """
     findings: list[Finding] = []
     unknowns: list[Unknown] = list(_coverage(components, system, advisories))
+    look_up = _LookUp(advisories)
     for component in components:
         place = scope(component, system)
         if place is None:
@@ -53,7 +54,7 @@ def match(
             detail = f"version {component.version} was built by {owner}, of which the distribution's data say nothing"
             unknowns.append(_unknown("foreign-origin", component, detail))
         suppressed = _suppression(component, system, advisories)
-        matches, doubts = _matches(component, place, advisories)
+        matches, doubts = _matches(component, place, look_up)
         if not suppressed:
             unknowns += doubts
         findings += _findings(component, matches, place.order, advisories, suppressed)
@@ -82,7 +83,22 @@ def _unknown(code: str, component: Component, detail: str) -> Unknown:
     return Unknown(code=code, subject=component.purl, detail=detail, layer=component.layer)
 
 
-def _matches(component: Component, place: Scope, advisories: Advisories) -> tuple[list[_Match], list[Unknown]]:
+class _LookUp:
+    """The records of each package, fetched once: several components are built from one source."""
+
+    def __init__(self, advisories: Advisories) -> None:
+        self._advisories = advisories
+        self._known: dict[tuple[str, str], tuple[tuple[Advisory, ...], tuple[BrokenRecord, ...]]] = {}
+
+    def records(self, ecosystem: str, name: str) -> tuple[tuple[Advisory, ...], tuple[BrokenRecord, ...]]:
+        """The records for a package, and those that could not be read."""
+        key = (ecosystem, name)
+        if key not in self._known:
+            self._known[key] = self._advisories.advisories(*key), self._advisories.broken(*key)
+        return self._known[key]
+
+
+def _matches(component: Component, place: Scope, look_up: _LookUp) -> tuple[list[_Match], list[Unknown]]:
     unknowns: list[Unknown] = []
     readable = True
     try:
@@ -92,14 +108,14 @@ def _matches(component: Component, place: Scope, advisories: Advisories) -> tupl
         unknowns.append(_unknown("unreadable-version", component, str(error)))
     matches: list[_Match] = []
     for ecosystem in place.ecosystems:
-        for advisory in advisories.advisories(ecosystem, place.name):
+        records, broken = look_up.records(ecosystem, place.name)
+        for advisory in records:
             found, doubt = _judge(advisory, place)
             if found is not None:
                 matches.append(found)
             elif doubt is not None and readable:
                 unknowns.append(_unknown(doubt.code, component, f"{advisory.id}: {doubt.detail}"))
-        for record in advisories.broken(ecosystem, place.name):
-            unknowns.append(_unknown("unreadable-record", component, f"{record.id}: {record.detail}"))
+        unknowns += [_unknown("unreadable-record", component, f"{item.id}: {item.detail}") for item in broken]
     return matches, unknowns
 
 

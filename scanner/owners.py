@@ -60,7 +60,7 @@ class Owners:
                 folder = record.path.rpartition(b"/")[0]
                 name, version, _ = names.get(folder, ("", "", ""))
                 if name:
-                    for path, _ in record_lines(record.text, folder.rpartition(b"/")[0]):
+                    for path in record_lines(record.text, folder.rpartition(b"/")[0])[0]:
                         self._note(path, layer, distribution_purl(name, version))
 
     def _records(self, layer: int, *kinds: RecordKind) -> list[Record]:

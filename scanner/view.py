@@ -17,6 +17,12 @@ from scanner.facts import LayerFacts, Record
 from scanner.model import Unknown
 from scanner.records import RecordKind, record_kind
 
+MAX_TEXT = 256 * 1024 * 1024
+"""Characters of all records of an image together; a system of 5,000 packages has about 50 million."""
+
+MAX_LINKS = 5_000
+"""Symlinks that lists of files may lead through; real images have some dozens, those of a merged /usr and the like."""
+
 EMPTY_MD5 = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
 """The MD5 of no bytes: empty files are in no table."""
 
@@ -50,8 +56,11 @@ class ImageView:
         """Index the records of `layers` by their place in `tree`.
 
         Raises:
-            ScanError: the tree has a layer that `layers` lacks.
+            ScanError: the tree has a layer that `layers` lacks, or the layers have more records than MAX_TEXT.
         """
+        size = sum(len(record.text) for facts in layers for record in facts.records)
+        if size > MAX_TEXT:
+            raise ScanError(f"the image's package records have {size} characters, expected at most {MAX_TEXT}")
         self.tree = tree
         self.layers = tuple(layers)
         self.files: dict[bytes, Node] = {}
@@ -64,6 +73,7 @@ class ImageView:
         self._placed: dict[RecordKind, list[Placed]] = {}
         self._unread: list[tuple[bytes, Node]] = []
         self._folders: dict[bytes, tuple[bytes, Node] | None] = {}
+        self._links: dict[bytes, tuple[bytes, Node] | None] = {}
         self._index()
 
     def _index(self) -> None:
@@ -116,8 +126,34 @@ class ImageView:
 
     def _folder(self, folder: bytes) -> tuple[bytes, Node] | None:
         if folder not in self._folders:
-            self._folders[folder] = self.tree.resolve(folder)
+            self._folders[folder] = self._walk(folder)
         return self._folders[folder]
+
+    def _walk(self, folder: bytes) -> tuple[bytes, Node] | None:
+        path, node = b"", self.tree.root
+        for part in folder.split(b"/"):
+            if part in (b"", b"."):
+                continue
+            # No list of files that a tool writes has "..", and following it would be a symlink's work.
+            child = node.children.get(part)
+            if child is None:
+                return None
+            path = path + b"/" + part if path else part
+            if child.entry.kind is Kind.SYMLINK:
+                found = self._link(path)
+                if found is None:
+                    return None
+                path, child = found
+            node = child
+        return path, node
+
+    def _link(self, path: bytes) -> tuple[bytes, Node] | None:
+        """Where the symlink `path` leads; each is followed once, whatever number of listed files lie behind it."""
+        if path not in self._links:
+            if len(self._links) >= MAX_LINKS:
+                raise ScanError(f"lists of files lead through more than {MAX_LINKS} symlinks")
+            self._links[path] = self.tree.resolve(path)
+        return self._links[path]
 
     def md5(self, node: Node) -> bytes:
         """The MD5 of a file of the tree; b"" if it was not read."""

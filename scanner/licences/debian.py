@@ -18,6 +18,9 @@ from scanner.licences.texts import recognise
 MAX_TERMS: Final = 400
 """Different licence lines of one file; the kernel has about 100."""
 
+MAX_LINE: Final = 2_000
+"""Characters of a licence line that are read; the longest real ones have about 200."""
+
 # Short names of copyright-format 1.0, section 7.1.1, and frequent spellings, in lower case.
 _NAMES: Final[Mapping[str, str]] = {
     "expat": "MIT",
@@ -96,7 +99,7 @@ def _terms(text: str) -> set[Expression]:
 def short_name(line: str) -> Expression:
     """The expression of a `License:` line: short names, `and`, `or`, and a comma where those mix (section 7.2)."""
     # re.split keeps the words that it split at: operand, word, operand, word, operand.
-    pieces = _SPLIT_COMMA.split(line)
+    pieces = _SPLIT_COMMA.split(" ".join(line[:MAX_LINE].split()))
     result = _either(pieces[0])
     for word, operand in zip(pieces[1::2], pieces[2::2], strict=True):
         result = (both if word.lower() == "and" else either)((result, _either(operand)))

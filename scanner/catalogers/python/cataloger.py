@@ -25,12 +25,14 @@ class PythonCataloger:
         """The distributions, and the files that they own and no package of the distribution does."""
         found, unknowns = distributions(view)
         owners: dict[bytes, str] = {}
+        vouched = set(owned)
         components: list[Component] = []
         for distribution in found:
             purl = distribution_purl(distribution.name, distribution.version)
             owner = owned.get(distribution.record.path, "")
             files = recorded_files(view, distribution)
-            mine = [path for path in {*files, distribution.record.path} if path in view.files]
+            vouched.update(path for path, digest in files.digests.items() if digest)
+            mine = [path for path in {*files.digests, distribution.record.path} if path in view.files]
             owners.update(dict.fromkeys((path for path in mine if path not in owned), purl))
             if not owner:
                 # A deb's files are proven by the deb's checksums.
@@ -48,7 +50,7 @@ class PythonCataloger:
                     files=len(mine),
                 )
             )
-        unknowns += abandoned(view, owned.keys() | owners.keys())
+        unknowns += abandoned(view, vouched)
         return Catalogue(components=tuple(components), owned=owners, unknowns=tuple(unknowns))
 
 

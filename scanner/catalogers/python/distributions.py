@@ -7,7 +7,7 @@ import binascii
 import csv
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,32 +112,43 @@ def _origin(view: ImageView, placed: Placed, name: str, version: str) -> int:
     return origin
 
 
-def recorded_files(view: ImageView, distribution: Distribution) -> dict[bytes, bytes]:
-    """The files of a distribution by path in the tree, with their SHA-256, b"" where RECORD names none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedFiles:
+    """The files of a distribution by path in the tree, with their SHA-256, b"" where the list names none.
+
+    `problem` says why the list cannot be read to its end, "" if it can.
+    """
+
+    digests: Mapping[bytes, bytes]
+    problem: str = ""
+
+
+def recorded_files(view: ImageView, distribution: Distribution) -> RecordedFiles:
+    """The files that a distribution's RECORD names, or pip's older list beside an egg-info."""
     folder = posixpath.dirname(distribution.record.path)
-    for name, kind in ((b"RECORD", RecordKind.PYTHON_RECORD), (b"installed-files.txt", RecordKind.PYTHON_FILES)):
-        placed = view.record(folder + b"/" + name)
-        if placed is None or placed.record.kind is not kind:
-            continue
-        if kind is RecordKind.PYTHON_RECORD:
-            return {
-                view.canonical(path): digest for path, digest in record_lines(placed.record.text, distribution.root)
-            }
-        # pip's older list is relative to the egg-info folder itself.
-        lines = placed.record.text.encode("utf-8", "surrogateescape").split(b"\n")
-        return {view.canonical(_join(folder, line.strip())): b"" for line in lines if line.strip()}
-    return {}
+    placed = view.record(folder + b"/RECORD")
+    if placed is not None and placed.record.kind is RecordKind.PYTHON_RECORD:
+        lines, problem = record_lines(placed.record.text, distribution.root)
+        return RecordedFiles(digests={view.canonical(path): digest for path, digest in lines.items()}, problem=problem)
+    placed = view.record(folder + b"/installed-files.txt")
+    if placed is not None and placed.record.kind is RecordKind.PYTHON_FILES:
+        # Relative to the egg-info folder itself.
+        names = filter(None, map(bytes.strip, placed.record.text.encode("utf-8", "surrogateescape").split(b"\n")))
+        return RecordedFiles(digests={view.canonical(_join(folder, name)): b"" for name in names})
+    return RecordedFiles(digests={})
 
 
-def record_lines(text: str, root: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The paths in a RECORD, with their SHA-256 or b""; lines that are no such record are left out."""
+def record_lines(text: str, root: bytes) -> tuple[dict[bytes, bytes], str]:
+    """The paths in a RECORD with their SHA-256 or b"", and why it cannot be read to its end ("" if it can)."""
+    found: dict[bytes, bytes] = {}
     try:
         for row in csv.reader(text.split("\n")):
             if row and row[0]:
                 path = row[0].encode("utf-8", "surrogateescape")
-                yield _join(root, path), _digest(row[1] if len(row) > 1 else "")
-    except csv.Error:
-        return
+                found[_join(root, path)] = _digest(row[1] if len(row) > 1 else "")
+    except csv.Error as error:
+        return found, f"RECORD cannot be read: {error}"
+    return found, ""
 
 
 def _digest(text: str) -> bytes:

@@ -6,12 +6,12 @@ metadata took another version's place: an edited version number would look the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from ocispec.entry import Kind
 from ocispec.tree import Node
-from scanner.catalogers.python.distributions import Distribution, record_lines
+from scanner.catalogers.python.distributions import Distribution, RecordedFiles, record_lines
 from scanner.model import Unknown
 from scanner.records import RecordKind
 from scanner.view import ImageView, shown
@@ -21,10 +21,12 @@ _EXAMPLES: Final = 3
 
 
 def contradictions(
-    view: ImageView, distribution: Distribution, files: Mapping[bytes, bytes], purl: str
+    view: ImageView, distribution: Distribution, recorded: RecordedFiles, purl: str
 ) -> Iterator[Unknown]:
     """What the files say against one distribution."""
-    layer = distribution.origin
+    layer, files = distribution.origin, recorded.digests
+    if recorded.problem:
+        yield Unknown(code="unreadable-record", subject=purl, detail=recorded.problem, layer=layer)
     present = {
         path: node
         for path, digest in files.items()
@@ -54,7 +56,7 @@ def contradictions(
 def abandoned(view: ImageView, vouched: Set[bytes]) -> Iterator[Unknown]:
     """Files that a RECORD of this image named, and that are nobody's now: their distribution's metadata were removed.
 
-    `vouched` are the paths that distributions and packages of the merged tree own.
+    `vouched` are the paths for which distributions of the merged tree have checksums, and those that packages own.
     """
     current = {placed.record.offset: placed.layer for placed in view.records(RecordKind.PYTHON_RECORD)}
     for layer, facts in enumerate(view.layers):
@@ -64,7 +66,7 @@ def abandoned(view: ImageView, vouched: Set[bytes]) -> Iterator[Unknown]:
             root = record.path.rpartition(b"/")[0].rpartition(b"/")[0]
             left = [
                 canonical
-                for path, digest in record_lines(record.text, root)
+                for path, digest in record_lines(record.text, root)[0].items()
                 if digest
                 and (canonical := view.canonical(path)) not in vouched
                 and _is_left(view, canonical, layer, digest)
