@@ -90,12 +90,13 @@ def mount_options(devices: Sequence[str]) -> tuple[tuple[str, str], ...]:
 class _Directory:
     """A directory's names in order, cut into blocks, and what of them goes behind its inode."""
 
-    __slots__ = ("cuts", "inline", "names", "node", "parent", "size", "start", "xattrs")
+    __slots__ = ("cuts", "inline", "names", "node", "nodes", "size", "start", "xattrs")
 
     def __init__(self, node: Node, parent: Node) -> None:
         self.node = node
-        self.parent = parent
-        self.names = sorted([b".", b"..", *node.children])
+        named = {b".": node, b"..": parent, **node.children}
+        self.names = sorted(named)
+        self.nodes = [named[name] for name in self.names]
         self.cuts, last = _cut(self.names)
         self.size = (len(self.cuts) - 2) * BLOCK + last
         self.xattrs = _xattr_body(node.entry.xattrs)
@@ -146,15 +147,13 @@ class _Writer:
             self._place(node, len(directory.xattrs), directory.inline)
             directory.start = self._blocks
             self._blocks += directory.blocks
-            children, below = node.children, []
-            for name in directory.names:
-                child = children.get(name)
-                if child is None:  # "." and ".."
-                    continue
+            below = []
+            for child in directory.nodes:
                 entry = child.entry
                 kind = entry.kind
                 if kind is directory_kind:
-                    below.append((child, node))
+                    if child is not node and child is not parent:
+                        below.append((child, node))
                 elif child.nlink > 1 and child in nids:
                     continue
                 elif kind is file_kind and not entry.xattrs:
@@ -263,7 +262,7 @@ class _Writer:
             self._write_inode(image, node, _PLAIN, 0, _device_number(*entry.rdev))
 
     def _write_directory(self, image: bytearray, directory: _Directory) -> None:
-        node, children, nids = directory.node, directory.node.children, self._nids
+        node, nids = directory.node, self._nids
         layout = _INLINE if directory.inline else _PLAIN
         start = self._first_block + directory.start
         end = self._write_inode(image, node, layout, directory.size, start)
@@ -271,10 +270,7 @@ class _Writer:
             names = directory.names[first:last]
             offset = _DIRENT * len(names)
             values: list[int] = []
-            for name in names:
-                child = children.get(name)
-                if child is None:
-                    child = node if name == b"." else directory.parent
+            for name, child in zip(names, directory.nodes[first:last], strict=True):
                 values += (nids[child], offset, child.entry.kind)
                 offset += len(name)
             block = _DIRENTS[len(names)].pack(*values) + b"".join(names)

@@ -29,8 +29,11 @@ try:
 except ImportError:
     _GZIP_ERRORS = (zlib.error,)
 
-_STORED: Final = 128 * 1024
+_STORED: Final = 256 * 1024
 """Stored bytes read at once."""
+
+_FED: Final = 16 * 1024
+"""Stored bytes given to a decoder at once: what it does not need it copies, for each of many small streams."""
 
 _MAGIC: Final[dict[str, tuple[bytes, ...]]] = {
     "gzip": (b"\x1f\x8b\x08",),
@@ -55,7 +58,7 @@ class Decoder(Protocol):
     def unused_data(self) -> bytes:
         """What was behind the end."""
 
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+    def decompress(self, data: bytes | memoryview, max_length: int = -1, /) -> bytes:
         """Decode up to `max_length` bytes."""
 
 
@@ -81,7 +84,7 @@ class ZlibDecoder:
         """See Decoder."""
         return self._object.unused_data
 
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+    def decompress(self, data: bytes | memoryview, max_length: int = -1, /) -> bytes:
         """See Decoder; a negative length is not asked for here."""
         chunk = self._object.decompress(self._object.unconsumed_tail + data, max_length)
         # zlib may hold output back without an unconsumed tail: a full answer says that there may be more.
@@ -125,8 +128,9 @@ class Inflater(Stream):
         self._make = decoder or _DECODERS[compression]
         self._magic = _MAGIC[compression]
         self._decoder: Decoder | None = None
-        self._input = b""
-        self._taken = 0
+        self._chunk = b""  # stored bytes that were read
+        self._at = 0  # how many of them the decoders have had
+        self._before = 0  # stored bytes before this chunk
         self._made = 0
         self._streams = 0
         self._ended = False
@@ -141,10 +145,9 @@ class Inflater(Stream):
         if size is None or size < 0:
             return self.readall()
         while size and not self._ended:
-            if self._decoder is None and not self._next_stream():
-                self._ended = True
-                break
-            if chunk := self._decode(size):
+            if self._decoder is None:
+                self._ended = not self._next_stream()
+            elif chunk := self._decode(self._decoder, size):
                 return chunk
         return b""
 
@@ -161,43 +164,56 @@ class Inflater(Stream):
             self._stored.close()
         super().close()
 
+    @property
+    def _position(self) -> int:
+        return self._before + self._at
+
     def _more(self) -> bool:
+        """Read on; what the decoders have not had is kept."""
         chunk = self._stored.read(_STORED)
-        self._taken += len(chunk)
-        self._input += chunk
+        self._before += self._at
+        self._chunk = self._chunk[self._at :] + chunk
+        self._at = 0
         return bool(chunk)
 
     def _next_stream(self) -> bool:
-        while len(self._input) < 4 and self._more():
+        while len(self._chunk) - self._at < 4 and self._more():
             pass
-        if not self._input and self._streams:
+        head = self._chunk[self._at : self._at + 4]
+        if not head and self._streams:
             return False
-        if not self._input.startswith(self._magic) or (
-            self._compression == "gzip" and len(self._input) > 3 and self._input[3] & _RESERVED_FLAGS
+        if not head.startswith(self._magic) or (
+            self._compression == "gzip" and len(head) == 4 and head[3] & _RESERVED_FLAGS
         ):
-            where = f"at stored byte {self._taken - len(self._input)}"
-            found = self._input[:4].hex() or "nothing"
-            raise SpecError(f"{self._what}: {where}: got {found}, expected a {self._compression} header")
+            where = f"at stored byte {self._position}"
+            raise SpecError(
+                f"{self._what}: {where}: got {head.hex() or 'nothing'}, expected a {self._compression} header"
+            )
         self._streams += 1
         if self._streams > self._limits.streams:
             raise LimitError(f"{self._what}: more than {self._limits.streams} {self._compression} streams in one layer")
         self._decoder = self._make(self._limits)
         return True
 
-    def _decode(self, size: int) -> bytes:
-        decoder = self._decoder
-        assert decoder is not None  # noqa: S101  # for the type checker: read() made it
-        if decoder.needs_input and not self._input and not self._more():
-            raise SpecError(f"{self._what}: {self._compression} stream cut short after {self._taken} stored bytes")
-        data, self._input = self._input, b""
+    def _decode(self, decoder: Decoder, size: int) -> bytes:
+        data = memoryview(b"")
+        if decoder.needs_input:
+            if self._at == len(self._chunk) and not self._more():
+                where = f"after {self._position} stored bytes"
+                raise SpecError(f"{self._what}: {self._compression} stream cut short {where}")
+            data = memoryview(self._chunk)[self._at : self._at + _FED]
         try:
             chunk = decoder.decompress(data, size)
         except _ERRORS as error:
-            raise SpecError(f"{self._what}: not {self._compression} near stored byte {self._taken}: {error}") from error
+            where = f"near stored byte {self._position}"
+            raise SpecError(f"{self._what}: not {self._compression} {where}: {error}") from error
+        self._at += len(data)
         self._made += len(chunk)
         self._meter()
+        if not (data or chunk or decoder.eof or decoder.needs_input):
+            raise SpecError(f"{self._what}: {self._compression} decoder stands still at stored byte {self._position}")
         if decoder.eof:
-            self._input = decoder.unused_data
+            self._at -= len(decoder.unused_data)
             self._decoder = None
         return chunk
 
@@ -205,9 +221,9 @@ class Inflater(Stream):
         limits = self._limits
         if self._made > limits.tar:
             raise LimitError(f"{self._what}: inflates to more than {limits.tar} bytes")
-        if self._made > limits.ratio_free + limits.ratio * self._taken:
+        if self._made > limits.ratio_free + limits.ratio * self._position:
             raise LimitError(
-                f"{self._what}: {self._taken} stored bytes inflate to {self._made}, "
+                f"{self._what}: {self._position} stored bytes inflate to {self._made}, "
                 f"expected at most {limits.ratio} times as many and {limits.ratio_free} more"
             )
 

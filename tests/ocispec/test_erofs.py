@@ -6,6 +6,7 @@ tree's, on odd trees, on random ones, and on what is left of mutated tars (L2: r
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -166,6 +167,38 @@ def test_layers_that_write_links_whiteouts_and_symlinked_parents(folder: Path) -
 def test_a_layer_twice_in_one_image(folder: Path) -> None:
     tar = archive(member(b"a", data=b"x" * 5000))
     check(folder, tar, archive(member(b".wh.a")), tar)
+
+
+@pytest.mark.parametrize("way", ["absolute symlink", "dots", "hard link to a symlink", "root entry", "below a file"])
+def test_l1_l3_nothing_outside_the_tree_is_written_or_shown(folder: Path, way: str) -> None:
+    # CVE-2014-9356, CVE-2021-29136, CVE-2025-4517 and their like end in a file of the host.
+    planted = folder / f"planted-{os.getpid()}"
+    planted.mkdir()
+    (planted / "victim").write_bytes(b"of the host")
+    before = (planted / "victim").stat()
+    outside = bytes(planted)
+    ups = b"../" * 40 + outside.lstrip(b"/")
+    members = {
+        "absolute symlink": [member(b"a", SYMLINK, link=outside), member(b"a/victim", data=b"evil")],
+        "dots": [member(b"a/b/", DIR), member(b"a/b/d", SYMLINK, link=ups), member(b"a/b/d/victim", data=b"evil")],
+        "hard link to a symlink": [
+            member(b"s", SYMLINK, link=outside + b"/victim"), member(b"h", LINK, link=b"s"), member(b"h", data=b"evil")
+        ],
+        "root entry": [member(b"./", SYMLINK, link=outside), member(b"victim", data=b"evil")],
+        "below a file": [member(b"f", SYMLINK, link=outside + b"/victim"), member(b"f/x", data=b"evil")],
+    }[way]  # fmt: skip
+    inside = member(outside.lstrip(b"/") + b"/", DIR)
+    try:
+        view = check(folder, archive(inside, *members))
+    except LayerError:
+        assert way in ("root entry", "below a file")
+    else:
+        assert all(seen.sha256 != hashlib.sha256(b"of the host").hexdigest() for seen in view.values())
+    after = (planted / "victim").stat()
+    assert ((planted / "victim").read_bytes(), after.st_ctime_ns) == (b"of the host", before.st_ctime_ns)
+    assert [path.name for path in planted.iterdir()] == ["victim"]
+    (planted / "victim").unlink()
+    planted.rmdir()
 
 
 _NAME = st.binary(min_size=1, max_size=12).filter(

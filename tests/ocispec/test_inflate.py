@@ -204,3 +204,22 @@ def test_l5_a_bomb_of_bombs_is_one_layer() -> None:
     # Nested archives are files: nothing inside a layer is ever unpacked.
     inner = _gzip_of(bytes(10_000_000))
     assert _isal(_gzip_of(inner)).read() == inner
+
+
+def test_l2_a_decoder_that_stands_still_is_not_asked_for_ever() -> None:
+    class Stuck(ZlibDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fed = False
+
+        @property
+        def needs_input(self) -> bool:
+            return not self.fed
+
+        def decompress(self, data: bytes | memoryview, max_length: int = -1, /) -> bytes:
+            self.fed = True
+            return b""
+
+    stream = Inflater(io.BytesIO(_gzip_of(DATA)), "gzip", limits=LIMITS, what="layer l", decoder=lambda _: Stuck())
+    with pytest.raises(SpecError, match="stands still"):
+        stream.read()
