@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,8 @@ class Layout:
         (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
 
     def add_base(self, tag: str, tar: Path) -> None:
-        """Add an image of one layer, the uncompressed `tar`, that runs a shell."""
-        architecture = subprocess.run(
-            ["dpkg", "--print-architecture"], check=True, capture_output=True, text=True
-        ).stdout.strip()
-        config = {
-            "created": "2026-01-01T00:00:00Z",
-            "architecture": architecture,
-            "os": "linux",
-            "config": {
-                "Cmd": ["/bin/sh"],
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-            },
-            "rootfs": {"type": "layers", "diff_ids": []},
-        }
-        self._write(tag, config, [], tar.read_bytes())
+        """Add an image of one layer, the uncompressed `tar`."""
+        self._write(tag, self._config({}), [], tar.read_bytes())
 
     def take_base(self, tag: str, source: str) -> None:
         """Copy an image from another place (a transport that skopeo knows) as `tag`."""
@@ -60,6 +48,20 @@ class Layout:
         config["config"] = {**config.get("config", {}), **run}
         config.pop("history", None)
         self._write(tag, config, manifest["layers"], tar_of(files) if files else None)
+
+    def start(self, tag: str, files: Mapping[str, bytes], **run: object) -> None:
+        """Add `tag`: an image of one layer of `files`, on nothing."""
+        self._write(tag, self._config(dict(run)), [], tar_of(files))
+
+    def _config(self, run: dict[str, object]) -> dict[str, Any]:
+        done = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True)
+        return {
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "architecture": done.stdout.strip(),
+            "os": "linux",
+            "config": run,
+            "rootfs": {"type": "layers", "diff_ids": []},
+        }
 
     def _write(self, tag: str, config: dict[str, Any], layers: list[Any], tar: bytes | None) -> None:
         config = json.loads(json.dumps(config))

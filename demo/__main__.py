@@ -1,0 +1,73 @@
+"""`make demo`: the whole chain, from a push to a revocation that stops what runs. Needs root; leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from demo import steps
+from demo.stage import DemoFailedError, Stage
+
+
+def main() -> int:
+    """Run the demo in a folder of its own, and clear up whatever happens."""
+    if os.geteuid() != 0:
+        print("demo: needs root: it mounts, and makes namespaces and cgroups", file=sys.stderr)
+        return 1
+    # Not /tmp, which is a tmpfs on Debian 13: a root index cannot be mounted from one.
+    folder = Path(tempfile.mkdtemp(prefix="pratique-demo-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    stage = Stage(folder, _environment(folder))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    registry: subprocess.Popen[bytes] | None = None
+    try:
+        steps.keys_and_registry(stage)
+        registry = steps.start_registry(stage)
+        steps.accounts_and_host(stage)
+        steps.images(stage, os.environ.get("DEMO_BASE", ""))
+        steps.quarantined(stage)
+        steps.scanned(stage)
+        steps.approved(stage)
+        steps.denied(stage)
+        steps.served_and_run(stage)
+        steps.flipped(stage)
+        steps.revoked(stage)
+        steps.audited(stage)
+    except (DemoFailedError, subprocess.CalledProcessError, OSError) as error:
+        stage.say(f"\ndemo failed: {error}")
+        stage.say(_tail(folder / "registry.log"))
+        return 1
+    finally:
+        steps.stop_everything(stage, registry)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(folder)
+    stage.say("\nThe demo is over; it left nothing running and nothing on disk.")
+    return 0
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TERM"}}
+    return {
+        **kept,
+        "PRATIQUE_CONFIG": str(folder / "config"),
+        "PRATIQUE_STORE": str(folder / "host"),
+        "PRATIQUE_STATE": str(folder / "state"),
+        "REGISTRY_AUTH_FILE": str(folder / "auth.json"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _tail(path: Path) -> str:
+    if not path.exists():
+        return ""
+    return "last lines of the registry:\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
