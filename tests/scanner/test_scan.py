@@ -11,7 +11,6 @@ from ocispec.errors import SpecError
 from scanner.advisories.store import AdvisoryStore
 from scanner.codec import from_json, to_json
 from scanner.model import Report
-from scanner.owners import Owners
 from scanner.scan import SCANNER_VERSION, scan, scan_image
 from tests.scanner.scanning import NOW, demo_store, scanned
 from tests.support.images import image
@@ -88,29 +87,3 @@ def test_a_report_holds_the_inventorys_unknowns(store: AdvisoryStore) -> None:
 def test_a_layer_that_is_refused_ends_the_scan(store: AdvisoryStore) -> None:
     with pytest.raises(SpecError):
         scan_image(image([b"no tar at all, but something else" * 100]), store, now=NOW)
-
-
-def test_owners_of_files_are_those_of_the_layers_below() -> None:
-    upgraded = Deb(name="git", version="1:2.47.3-1", architecture="amd64", files={"usr/bin/git": b"\x7fELF newer"})
-    found = scanned(BASE, dpkg_files([upgraded], below=BASE["var/lib/dpkg/status"]), APPLICATION)
-    owners = Owners(found.tree, found.facts)
-    assert owners.below(b"usr/bin/git", 0) == ""
-    assert owners.below(b"usr/bin/git", 1).startswith("pkg:deb/debian/git@1:2.47.2-0.1?")
-    assert owners.below(b"usr/bin/git", 2).startswith("pkg:deb/debian/git@1:2.47.3-1?")
-    module = b"usr/local/lib/python3.13/site-packages/salt/__init__.py"
-    assert (owners.below(module, 2), owners.below(module, 3)) == ("", "pkg:pypi/salt@3000.1")
-    assert owners.below(b"usr/bin/nothing", 3) == ""
-
-
-def test_owners_of_distroless_packages_and_of_files_behind_a_merged_usr() -> None:
-    from tests.support.images import Link
-    from tests.support.packages import distroless_files
-
-    files: dict[str, bytes | Link] = {
-        **os_release(),
-        **distroless_files([Deb(name="dash", version="1", files={"bin/dash": b"x"})]),
-    }
-    files["usr/bin/dash"] = files.pop("bin/dash")
-    files["bin"] = Link("usr/bin")
-    found = scanned(files, {"a": b"x"})
-    assert Owners(found.tree, found.facts).below(b"usr/bin/dash", 1).startswith("pkg:deb/debian/dash@1?")

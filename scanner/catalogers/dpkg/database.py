@@ -10,7 +10,7 @@ from typing import Final
 from scanner.deb822 import Deb822Error, paragraphs
 from scanner.model import Unknown
 from scanner.records import RecordKind
-from scanner.view import ImageView, Placed
+from scanner.view import ImageView, Placed, shown
 
 STATUS: Final = b"var/lib/dpkg/status"
 
@@ -77,24 +77,6 @@ def installed(view: ImageView) -> tuple[list[Package], list[Unknown]]:
     return packages, unknowns
 
 
-def packages_by_layer(view: ImageView) -> list[list[Package]]:
-    """The packages that each layer's databases call installed; a layer without one has those of the layer below."""
-    states: list[list[Package]] = []
-    whole: list[Package] = []
-    single: dict[bytes, list[Package]] = {}
-    for layer, facts in enumerate(view.layers):
-        for record in facts.records:
-            if record.kind in (RecordKind.DPKG_STATUS, RecordKind.DPKG_STATUS_D):
-                placed = Placed(path=record.path, layer=layer, record=record)
-                found = [_package(entry, placed, layer) for entry in _readable(record.text)]
-                if record.kind is RecordKind.DPKG_STATUS:
-                    whole = found
-                else:
-                    single[record.path] = found
-        states.append([*whole, *(package for packages in single.values() for package in packages)])
-    return states
-
-
 def _origin(key: _Key, version: str, older: list[dict[_Key, str]], layers: list[int], default: int) -> int:
     origin = default
     for layer, packages in zip(reversed(layers), reversed(older), strict=True):
@@ -115,7 +97,7 @@ def _entries(placed: Placed, unknowns: list[Unknown]) -> Iterator[Mapping[str, s
             continue
         problem = _problem(paragraph, needs_status=placed.record.kind is RecordKind.DPKG_STATUS)
         if problem:
-            name = paragraph.get("package", "")[:80] or f"paragraph {number}"
+            name = _shown(paragraph.get("package", ""))[:80] or f"paragraph {number}"
             unknowns.append(_unknown(placed, f"{name}: {problem}"))
         elif _state(paragraph) not in ABSENT:
             yield paragraph
@@ -148,6 +130,11 @@ def _problem(paragraph: Mapping[str, str], *, needs_status: bool) -> str:
 
 def _state(paragraph: Mapping[str, str]) -> str:
     return paragraph.get("status", "install ok installed").rpartition(" ")[2]
+
+
+def _shown(text: str) -> str:
+    # Records hold any bytes; what is told of them is text.
+    return shown(text.encode("utf-8", "surrogateescape"))
 
 
 def _unknown(placed: Placed, detail: str) -> Unknown:

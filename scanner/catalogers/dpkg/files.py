@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from scanner.catalogers.dpkg.database import Package
-from scanner.facts import Record
 from scanner.records import RecordKind
 from scanner.view import ImageView, Placed
 
@@ -72,14 +71,6 @@ def stem_of(path: bytes) -> str:
     """The package (`NAME` or `NAME:ARCH`) that a record in the info folder or in status.d is about."""
     name = path.rpartition(b"/")[2]
     return name.rpartition(b".")[0].decode("utf-8", "backslashreplace")
-
-
-def listed_paths(record: Record) -> Iterator[bytes]:
-    """The paths in a package's list or checksums, as they stand there."""
-    if record.kind is RecordKind.DPKG_CHECKSUMS:
-        yield from checksum_lines(record.text)[0]
-    else:
-        yield from _paths(record.text.encode("utf-8", "surrogateescape").split(b"\n"))
 
 
 def checksum_lines(text: str) -> tuple[dict[bytes, bytes], int]:
