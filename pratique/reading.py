@@ -1,81 +1,75 @@
-"""Reading a whole image here: each layer once and strictly, then the tree, the root index and the inventory.
+"""An image read whole, where we are: every layer strictly, merged, its root index built, its facts gathered.
 
-`approve` does it where the key is, so that what is signed was seen by the signer; `scan`, `check` and `inspect`
-do it where the developer is. It is the registry's own assembly, on the same bytes.
+The registry and each host do the same with the same bytes, and arrive at the same root index.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ocispec.digest import Digest
-from ocispec.layer import LayerContent, read_stored_layer
-from registry.assemble import Assembly, assemble, image_facts
-from registry.visitor import LayerVisitor
-
 if TYPE_CHECKING:
-    from ocispec.image import Image, Layer
+    from ocispec.blobs import StoredImage
+    from ocispec.platform import Platform
     from policy.model import ImageFacts
-    from scanner.facts import LayerFacts
+    from registry.assemble import Assembly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadImage:
-    """An image that was read whole; the times are wall-clock milliseconds, for people."""
+    """What reading an image gave; `index` are the bytes of its root index."""
 
-    image: Image
-    contents: tuple[LayerContent, ...] = field(repr=False)
-    assembly: Assembly = field(repr=False)
-    root_index: bytes = field(repr=False)
-    reading_ms: int
-    assembling_ms: int
-
-    def facts(self, *, registry: str, repository: str, first_seen: datetime) -> tuple[ImageFacts, tuple[str, ...]]:
-        """What identifies the image in a repository, and what could not be told of it."""
-        return image_facts(
-            self.assembly,
-            registry=registry,
-            repository=repository,
-            manifest=self.image.manifest,
-            config=self.image.config,
-            first_seen=first_seen,
-        )
+    image: StoredImage
+    facts: ImageFacts
+    assembly: Assembly
+    index: bytes = field(repr=False)
 
 
-def read_image(image: Image, *, said: Callable[[Digest], None] = lambda _: None) -> ReadImage:
-    """Read every layer of `image`, checking both digests; `said` is called before each layer.
+def find_image(source: str, *, account: str | None = None, platform: str | None = None) -> StoredImage:
+    """The image that a SOURCE names; registries are asked as the account that is remembered for them.
 
     Raises:
-        SpecError: a layer is refused, or the layers do not fit together.
-        OSError: from reading.
+        SpecError: the text, or what it leads to, is refused. CommandError: there is no such account.
     """
-    begun = time.monotonic()
-    contents: list[LayerContent] = []
-    scanned: list[LayerFacts] = []
-    files: dict[tuple[int, int], bytes] = {}
-    for position, layer in enumerate(image.layers):
-        said(layer.descriptor.digest)
-        content, visitor = _read(layer)
-        contents.append(content)
-        scanned.append(visitor.scanner.facts(content.diff_id))
-        files |= {(position, offset): bytes(kept) for offset, _, kept in visitor.accounts}
-    read = time.monotonic()
-    assembly, index = assemble(contents, scanned, files)
-    return ReadImage(
-        image=image,
-        contents=tuple(contents),
-        assembly=assembly,
-        root_index=index,
-        reading_ms=round((read - begun) * 1000),
-        assembling_ms=round((time.monotonic() - read) * 1000),
+    from ocispec.platform import Platform
+    from ocispec.source import open_source
+    from pratique.control import connect
+
+    wanted: Platform | None = Platform.parse(platform) if platform else None
+    return open_source(source, connect=lambda registry: connect(registry, account), platform=wanted)
+
+
+def reference_of(source: str) -> tuple[str, str]:
+    """Registry and repository of a SOURCE; empty for one that is no registry's reference."""
+    from ocispec.reference import Reference
+    from ocispec.source import SCHEMES
+
+    scheme, colon, _ = source.partition(":")
+    if colon and scheme in SCHEMES and scheme != "docker":
+        return "", ""
+    reference = Reference.parse(source)
+    return reference.registry, reference.repository
+
+
+def read_image(image: StoredImage, *, registry: str, repository: str, now: datetime) -> ReadImage:
+    """Read `image`; `registry` and `repository` are where it is to be judged.
+
+    Raises:
+        SpecError: a layer is refused, or is not what its digests say, or they do not fit together.
+        ScanError: a layer's facts cannot be read.
+    """
+    from registry.assemble import assemble, image_facts
+    from scanner.scan import scan_layer
+
+    scans = tuple(map(scan_layer, image.layers))
+    assembly, index = assemble([scan.content for scan in scans], [scan.facts for scan in scans], {})
+    facts, _ = image_facts(
+        assembly,
+        registry=registry,
+        repository=repository,
+        manifest=image.manifest,
+        config=image.config,
+        first_seen=now,
     )
-
-
-def _read(layer: Layer) -> tuple[LayerContent, LayerVisitor]:
-    visitor = LayerVisitor()
-    with layer.open() as stored:
-        return read_stored_layer(stored, layer.descriptor, layer.diff_id, visitor=visitor), visitor
+    return ReadImage(image=image, facts=facts, assembly=assembly, index=index)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pratique.control import Control
 
 
-def hand_in(registry: Control, envelope: bytes, *, json: bool) -> Exit:
-    """Give `envelope` to the registry, and print that it was taken.
+def hand_in(registry: Control, envelope: bytes, *, json: bool, quiet: bool = False) -> Exit:
+    """Give `envelope` to the registry, and print that it was taken, unless `quiet`.
 
     Raises:
         RemoteError: it was refused.
@@ -24,6 +24,8 @@ def hand_in(registry: Control, envelope: bytes, *, json: bool) -> Exit:
     answer = registry.post_statement(envelope)
     if json:
         as_json({**answer, "statement": str(opened.digest), "type": type(opened.statement).__name__})
+        return Exit.FINE
+    if quiet:
         return Exit.FINE
     keys = len(signers(opened))
     line(f"{registry.remote.registry} has taken: {describe(opened.statement)}")
