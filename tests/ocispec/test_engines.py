@@ -176,6 +176,7 @@ def run(*command: str | Path, cwd: Path | None = None, private: bool = False) ->
         ["tar", "--format=gnu", "--sparse-version=1.0", "-cf"],
         ["tar", "--format=pax", "--xattrs", "--xattrs-include=*", "--acls", "--selinux", "-cf"],
         ["tar", "--format=posix", "--sort=name", "--numeric-owner", "--xattrs", "-cf"],
+        ["bsdtar", "-cf"],
         ["bsdtar", "--format=gnutar", "-cf"],
         ["bsdtar", "--format=pax", "-cf"],
     ],
