@@ -41,7 +41,10 @@ class Stack:
     ) -> None:
         self._levels = levels
         self._layers = layers
-        self._approvals = approvals
+        self._approvals: dict[tuple[Digest, str], list[Signed[LayerApproval]]] = {}
+        for signed in approvals:
+            key = (signed.statement.diff_id, signed.statement.level)
+            self._approvals.setdefault(key, []).append(signed)
         self._counting = counting
         self._tallies: dict[tuple[int, str], Tally] = {}
 
@@ -69,7 +72,7 @@ class Stack:
         """The levels for which somebody approved one of the layers from `start` up, whether it counts or not."""
         own = {layer.diff_id for layer in self._layers[start:]}
         known = {level.name for level in self._levels if level.approval.accepts is not Accepts.IMAGE}
-        return {signed.statement.level for signed in self._approvals if signed.statement.diff_id in own} & known
+        return {level for diff_id, level in self._approvals if diff_id in own} & known
 
     def _reachable(
         self, index: int, top: Level, below: Level | None, before: Mapping[str, str] | None
@@ -108,13 +111,12 @@ class Stack:
             wanted = () if level.approval.accepts is Accepts.IMAGE else level.approval.layers
             fitting: list[Signed[LayerApproval]] = []
             aside: list[Discount] = []
-            for signed in self._approvals:
-                if signed.statement.diff_id == self._layers[index].diff_id and signed.statement.level == level.name:
-                    discount = _other_chain(signed, self._layers[index], level)
-                    if discount is None:
-                        fitting.append(signed)
-                    else:
-                        aside.append(discount)
+            for signed in self._approvals.get((self._layers[index].diff_id, level.name), ()):
+                discount = _other_chain(signed, self._layers[index], level)
+                if discount is None:
+                    fitting.append(signed)
+                else:
+                    aside.append(discount)
             self._tallies[key] = count_approvals(fitting, level, wanted, self._counting, aside)
         return self._tallies[key]
 

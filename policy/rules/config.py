@@ -8,7 +8,7 @@ allowed and not denied; the user may only become one that is not root.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ocispec.digest import Digest
@@ -72,8 +72,10 @@ def config_refusals(
     if level is None or standing.config_approved:
         return
     before = parent.config_facts if parent is not None else ConfigFacts()
+    allowed, denied = any_of(level.config.env_allow), any_of(level.config.env_deny)
+    becomes_root = user is None or user.uid == 0 or _names_root(facts.user)
     for difference in differences(facts, before):
-        reason = _objection(difference, level, facts, user)
+        reason = _objection(difference, level, allowed, denied, becomes_root=becomes_root)
         if not reason:
             continue
         shown = _shown(difference.value)
@@ -91,17 +93,23 @@ def config_refusals(
         )
 
 
-def _objection(difference: Difference, level: Level, facts: ConfigFacts, user: ResolvedUser | None) -> str:
-    """Why the level does not allow the difference, "" if it does."""
-    terms = level.config
-    if difference.field not in terms.may_change:
+def _objection(
+    difference: Difference,
+    level: Level,
+    allowed: Callable[[str], bool],
+    denied: Callable[[str], bool],
+    *,
+    becomes_root: bool,
+) -> str:
+    """Why the level does not allow the difference, "" if it does; `allowed` and `denied` decide variables."""
+    if difference.field not in level.config.may_change:
         return f"level {level.name} does not let {difference.field} differ without an approval of the config"
     if difference.field is ConfigField.ENV:
-        if any_of(terms.env_deny)(difference.variable):
+        if denied(difference.variable):
             return f"level {level.name} denies this variable"
-        if not any_of(terms.env_allow)(difference.variable):
+        if not allowed(difference.variable):
             return f"level {level.name} does not allow this variable"
-    if difference.field is ConfigField.USER and (user is None or user.uid == 0 or _names_root(facts.user)):
+    if difference.field is ConfigField.USER and becomes_root:
         return f"level {level.name} lets the user differ, but not become root"
     return ""
 
