@@ -336,3 +336,10 @@ def test_semver_ranges_use_the_semver_order() -> None:
     ]
     assert found(wheel("p", "1.0.0-rc.1"), Records(document))[0][0].fixed_in == "1.0.0-rc.2"
     assert found(wheel("p", "1.0.0"), Records(document))[0] == []
+
+
+def test_a_listed_version_outside_every_range_is_mended_by_the_next_fix() -> None:
+    document = record("PYSEC-1", "p", "introduced 2.0", "fixed 3.0", ecosystem="PyPI", versions=["1.0"])
+    assert [item.fixed_in for item in found(wheel("p", "1.0"), Records(document))[0]] == ["3.0"]
+    unreadable = record("PYSEC-1", "p", "introduced 2.0", "fixed bad one", ecosystem="PyPI", versions=["1.0"])
+    assert [item.fix_state for item in found(wheel("p", "1.0"), Records(unreadable))[0]] == [FixState.NOT_FIXED]
