@@ -56,6 +56,7 @@ def first_start(settings: Settings, *, now: datetime) -> FirstStart:
     """
     os.umask(0o007)
     places = Places(settings)
+    _check_way(settings)
     prepare(settings, now=now)
     _check_name(settings)
     for folder in (places.cell, places.advisories, places.advisories / "incoming"):
@@ -97,6 +98,17 @@ def make_key(settings: Settings) -> PublicKey:
         for path in (places.signer, *places.signer.iterdir()):
             os.chown(path, uid, -1, follow_symlinks=False)
     return public
+
+
+def _check_way(settings: Settings) -> None:
+    """The users that the processes become must be able to walk to the data folder."""
+    if os.geteuid() != 0:
+        return
+    for folder in settings.data.parents:
+        if folder.is_dir() and not folder.stat().st_mode & 0o001:
+            mode = folder.stat().st_mode & 0o7777
+            problem = f"folder {folder} has mode {mode:04o}, expected one that the users of the processes may enter"
+            raise SettingsError(f"setting data: {settings.data}: {problem}")
 
 
 def _check_name(settings: Settings) -> None:

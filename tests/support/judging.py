@@ -37,6 +37,7 @@ scan:
   unknowns:
     - {{code: unowned-executable, action: allow}}
     - {{code: no-operating-system, action: allow}}
+    - {{code: no-end-of-life-date, action: allow}}
 clearance: {{lifetime: 7d, renew_after: 84h}}
 revocation: {{lifetime: 24h, offline_grace: 7d, required: {required}}}
 start: {{levels: [base, application], platforms: [linux/amd64]}}
