@@ -17,6 +17,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -43,19 +44,21 @@ from registry.judge.jobs import Job
 from registry.judge.outcome import Outcomes, Result
 from registry.judge.reading import Obstacle, Reader, Waiting
 from registry.judge.works import write_report
-from registry.signer.client import SignerClient
+from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError
 from registry.store.interface import BlobStore
 from registry.store.keys import DerivedKey
 from scanner.model import Report
 
 FAULT_VARIABLE: Final = "PRATIQUE_FAULT"
-"""For tests of crashes alone: the name of a step after which the worker kills itself."""
+"""For tests of crashes alone: STEP=FILE, and the worker kills itself after that step if the file is there."""
 
 
 def fault(step: str) -> None:
-    """Die here, if a test wants it so."""
-    if os.environ.get(FAULT_VARIABLE) == step:
+    """Die here, once, if a test wants it so."""
+    wanted, _, path = os.environ.get(FAULT_VARIABLE, "").partition("=")
+    if wanted == step and Path(path).exists():
+        Path(path).unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -80,7 +83,7 @@ class Judge:
     store: BlobStore
     catalogue: Catalogue
     reader: Reader
-    signer: SignerClient
+    signer: Signing
     outcomes: Outcomes
     clock: Callable[[], datetime]
     taught: set[Digest] = field(default_factory=set)

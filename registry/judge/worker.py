@@ -32,7 +32,7 @@ from registry.judge.outcome import SOONEST
 from registry.judge.queue import UploadEnded, UploadGrows, Wake, parse_notice
 from registry.judge.reading import Reader, Waiting
 from registry.judge.tasks import Tasks
-from registry.signer.client import SignerClient
+from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError
 from scanner.errors import ScanError
 
@@ -63,7 +63,7 @@ class Worker:
     judge: Judge
     reader: Reader
     tasks: Tasks
-    signer: SignerClient
+    signer: Signing
     audit: Audit
     advisories: AdvisoryFolder
     clock: Callable[[], datetime]
