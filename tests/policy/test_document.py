@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ocispec.strictjson import JsonValue
 from policy.document import MAX_DOCUMENT, MAX_NODES, read_document
 from policy.errors import PolicyError
+from policy.load import default_document
 
 
 def test_yaml_and_json_mean_the_same() -> None:
@@ -105,3 +107,20 @@ def test_no_bytes_raise_anything_but_a_policy_error(raw: bytes) -> None:
         read_document(raw)
     except PolicyError as error:
         assert str(error).startswith("policy: ")  # noqa: PT017  # any other outcome is fine
+
+
+@pytest.mark.parametrize(
+    "raw", [default_document(), b"a: yes\n", b"a: &x 1\n", b"a: 'b'\nc: [1, x]\n", b"a: [1\n", b"a: \x01\n"]
+)
+def test_the_reader_in_c_and_the_one_in_python_read_the_same(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of them there is depends on how PyYAML was built."""
+
+    def outcome() -> object:
+        try:
+            return read_document(raw)
+        except PolicyError as error:
+            return str(error).partition(":")[0]
+
+    fast = outcome()
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert outcome() == fast
