@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -158,13 +159,21 @@ def opened(folder: Path) -> Iterator[Image]:
         image.close()
 
 
-def run(*command: str | Path, cwd: Path | None = None, private: bool = False) -> str:
+def run(*command: str | Path, private: bool = False) -> str:
     """Run a tool and return what it prints; `private` gives it a mount namespace of its own."""
     words = [str(word) for word in command]
     need(words[0])
     if private:
         words = ["unshare", "--mount", "--propagation", "private", *words]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, errors="replace", check=False, timeout=120)
+    done = subprocess.run(
+        words,
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, f"{words}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
     return done.stdout
 
@@ -292,21 +301,20 @@ def docker_daemon(folder: Path) -> Iterator[Callable[..., str]]:
         daemon.terminate()
         daemon.wait(60)
         log.close()
-        for path in Path("/sys/fs/cgroup").glob(f"*/{group}"):
-            path.rmdir()
+        for pattern in (group, f"*/{group}"):
+            for path in Path("/sys/fs/cgroup").glob(pattern):
+                path.rmdir()
 
 
 def test_docker(tree: Path, top: Path, folder: Path) -> None:
     run("tar", "--format=pax", "--xattrs", "--xattrs-include=*", "-cf", folder / "tree.tar", "-C", tree, ".")
     # A short path: a socket's has 107 bytes at most.
-    home = Path(f"/tmp/pq-docker-{os.getpid()}")
-    home.mkdir()
+    home = Path(tempfile.mkdtemp(prefix="pratique-", dir=disk([Path("/tmp"), Path("/var/tmp")])))
     (folder / "context").mkdir()
     shutil.move(folder / "tree.tar", folder / "context/tree.tar")
     (folder / "context/Dockerfile").write_text("FROM scratch\nADD tree.tar /\n")
     try:
         with docker_daemon(home) as docker:
-            os.environ["DOCKER_BUILDKIT"] = "0"
             docker("build", "--quiet", "--tag", "torture:t", folder / "context")
             docker("run", "--name", "changed", "--network", "none", "torture:t", "/bin/sh", "-c", CHANGES)
             docker("commit", "changed", "changed:t")
@@ -314,7 +322,6 @@ def test_docker(tree: Path, top: Path, folder: Path) -> None:
             for name in ("changed", "imported"):
                 docker("save", "--output", folder / f"{name}.tar", f"{name}:t")
     finally:
-        os.environ.pop("DOCKER_BUILDKIT", None)
         shutil.rmtree(home)
     for name in ("changed", "imported"):
         run("skopeo", "copy", f"docker-archive:{folder / name}.tar", f"oci:{folder / name}:t")
