@@ -22,6 +22,7 @@ from pratique import accounts
 from pratique.exits import CommandError
 
 if TYPE_CHECKING:
+    from ocispec.config import ImageConfig
     from ocispec.digest import Digest
     from ocispec.reference import Reference
     from ocispec.remote import Remote
@@ -123,6 +124,13 @@ class Control:
         date = members.get("date")
         return _envelope(members["list"]), _envelope(date) if date is not None else None
 
+    def concerning(self, config: ImageConfig) -> tuple[bytes, ...]:
+        """The statements that may count for an image of this config."""
+        query = [("config", str(config.digest)), *(("diff_id", str(diff_id)) for diff_id in config.diff_ids)]
+        members = self.get(f"/statements?{urlencode(query)}")
+        what = f"{self.remote.registry}: statements"
+        return tuple(_envelope(item) for item in fields.items(members, "statements", what=what, limit=10_000))
+
     def _optional(self, path: str) -> bytes | None:
         members = self._optional_members(path)
         return _envelope(members) if members else None
@@ -180,6 +188,8 @@ class Control:
 
     def upload_advisories(self, file: BinaryIO, size: int, *, kind: str, name: str) -> dict[str, JsonValue]:
         """Upload one source or snapshot of advisory data."""
+        # A file cannot be sent twice, so the challenge is answered by a request that costs nothing.
+        self.advisories()
         target = f"{API}/advisories?{urlencode({'kind': kind, 'name': name})}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         response = self.remote.transport.request("POST", target, scope="", headers=headers, body=file)

@@ -1,29 +1,43 @@
-"""An image read whole, where we are: every layer strictly, merged, its root index built, its facts gathered.
+"""An image read whole, where we are: each layer once and strictly, merged, its root index built, its facts gathered.
 
-The registry and each host do the same with the same bytes, and arrive at the same root index.
+`approve` does it where the key is, so that what is signed was seen by the signer; `scan`, `check` and `inspect` do it
+where the developer is. The registry and each host do the same with the same bytes, and arrive at the same root index.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocispec.blobs import StoredImage
+    from ocispec.image import Layer
+    from ocispec.layer import LayerContent
     from ocispec.platform import Platform
     from policy.model import ImageFacts
     from registry.assemble import Assembly
+    from registry.visitor import LayerVisitor
+    from scanner.facts import LayerFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadImage:
-    """What reading an image gave; `index` are the bytes of its root index."""
+    """What reading an image gave.
+
+    `contents` are the layers' listings, `index` the bytes of its root index, `errors` say what could not be told of
+    it. The times are wall-clock milliseconds, for people.
+    """
 
     image: StoredImage
-    facts: ImageFacts
-    assembly: Assembly
+    contents: tuple[LayerContent, ...] = field(repr=False)
+    assembly: Assembly = field(repr=False)
     index: bytes = field(repr=False)
+    facts: ImageFacts
+    errors: tuple[str, ...]
+    reading_ms: int
+    assembling_ms: int
 
 
 def find_image(source: str, *, account: str | None = None, platform: str | None = None) -> StoredImage:
@@ -58,13 +72,22 @@ def read_image(image: StoredImage, *, registry: str, repository: str, now: datet
     Raises:
         SpecError: a layer is refused, or is not what its digests say, or they do not fit together.
         ScanError: a layer's facts cannot be read.
+        OSError: from reading.
     """
     from registry.assemble import assemble, image_facts
-    from scanner.scan import scan_layer
 
-    scans = tuple(map(scan_layer, image.layers))
-    assembly, index = assemble([scan.content for scan in scans], [scan.facts for scan in scans], {})
-    facts, _ = image_facts(
+    begun = time.monotonic()
+    contents: list[LayerContent] = []
+    scanned: list[LayerFacts] = []
+    accounts: dict[tuple[int, int], bytes] = {}
+    for position, layer in enumerate(image.layers):
+        content, visitor = _read(layer)
+        contents.append(content)
+        scanned.append(visitor.scanner.facts(content.diff_id))
+        accounts |= {(position, offset): bytes(kept) for offset, _, kept in visitor.accounts}
+    read = time.monotonic()
+    assembly, index = assemble(contents, scanned, accounts)
+    facts, errors = image_facts(
         assembly,
         registry=registry,
         repository=repository,
@@ -72,4 +95,22 @@ def read_image(image: StoredImage, *, registry: str, repository: str, now: datet
         config=image.config,
         first_seen=now,
     )
-    return ReadImage(image=image, facts=facts, assembly=assembly, index=index)
+    return ReadImage(
+        image=image,
+        contents=tuple(contents),
+        assembly=assembly,
+        index=index,
+        facts=facts,
+        errors=errors,
+        reading_ms=round((read - begun) * 1000),
+        assembling_ms=round((time.monotonic() - read) * 1000),
+    )
+
+
+def _read(layer: Layer) -> tuple[LayerContent, LayerVisitor]:
+    from ocispec.layer import read_stored_layer
+    from registry.visitor import LayerVisitor
+
+    visitor = LayerVisitor()
+    with layer.open() as stored:
+        return read_stored_layer(stored, layer.descriptor, layer.diff_id, visitor=visitor), visitor

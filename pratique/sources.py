@@ -1,57 +1,32 @@
-"""Opening a SOURCE of an image, with the account that `pratique login` remembered for its registry."""
+"""The arguments that name a SOURCE of an image, and the image read whole."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pratique import accounts
+from pratique import arguments as shared
 
 if TYPE_CHECKING:
-    from ocispec.blobs import StoredImage
-    from ocispec.remote import Remote
-
-HELP = "registry/repository:tag or @digest, oci:FOLDER[:TAG], docker-archive:FILE or dir:FOLDER"
+    from pratique.reading import ReadImage
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Declare SOURCE and `--platform`."""
-    parser.add_argument("source", metavar="SOURCE", help=HELP)
+    """Declare SOURCE, `--platform` and `--account`."""
+    forms = "registry/repository:tag or @digest, oci:FOLDER[:TAG], docker-archive:FILE or dir:FOLDER"
+    parser.add_argument("source", metavar="SOURCE", help=forms)
     parser.add_argument("--platform", metavar="OS/ARCH", help="of an index, the child for this platform")
+    shared.add_account(parser)
 
 
-def connecting(account: str | None = None) -> Callable[[str], Remote]:
-    """A function that gives the client of a registry; anonymous where no account is remembered."""
-
-    def connect(registry: str) -> Remote:
-        from ocispec.access import Access, Credentials
-        from ocispec.remote import Remote
-
-        known = accounts.find(registry, account)
-        if known is None:
-            return Remote(registry, Access())
-        return Remote(
-            registry,
-            Access(
-                credentials=Credentials(name=known.name, secret=known.secret),
-                ca_file=Path(known.ca) if known.ca else None,
-                plain_http=known.plain_http,
-            ),
-        )
-
-    return connect
-
-
-def open_image(arguments: argparse.Namespace) -> StoredImage:
-    """The image that SOURCE names.
+def read_source(arguments: argparse.Namespace, now: datetime, *, registry: str = "", repository: str = "") -> ReadImage:
+    """The image that SOURCE names, read whole; `registry` and `repository` are where it is to be judged.
 
     Raises:
-        SpecError: it cannot be read, or is refused.
+        SpecError: it cannot be read, or is refused. CommandError: the account is not remembered.
     """
-    from ocispec.platform import Platform
-    from ocispec.source import open_source
+    from pratique.reading import find_image, read_image
 
-    platform = Platform.parse(arguments.platform) if arguments.platform else None
-    return open_source(arguments.source, connect=connecting(getattr(arguments, "account", None)), platform=platform)
+    image = find_image(arguments.source, account=arguments.account, platform=arguments.platform)
+    return read_image(image, registry=registry, repository=repository, now=now)

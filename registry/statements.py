@@ -8,7 +8,7 @@ judgement that began before it is recognised as out of date.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -316,6 +316,14 @@ def current_policy(conn: Connection, trust: Trust, now: datetime) -> Signed[Poli
     return max(found.values(), key=lambda signed: (signed.statement.issued, signed.statement.name), default=None)
 
 
+def newest_floors(conn: Connection) -> tuple[bytes, ...]:
+    """The envelope of the highest floor of each policy's name; hosts prove them themselves."""
+    found: dict[str, bytes] = {}
+    for row in _newest(conn, PolicyFloor):
+        found.setdefault(_name_of(row.envelope), row.envelope)
+    return tuple(found.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueStatements:
     """The statements that may count for an image; implements `policy.evidence.StatementSource`."""
@@ -325,7 +333,11 @@ class CatalogueStatements:
 
     def envelopes(self, image: ImageFacts) -> Iterable[bytes]:
         """See `StatementSource`."""
-        keys = keys_of_image(image.config, [layer.diff_id for layer in image.layers])
+        return self.concerning(image.config, [layer.diff_id for layer in image.layers])
+
+    def concerning(self, config: Digest, diff_ids: Sequence[Digest]) -> Iterable[bytes]:
+        """The envelopes that may count for an image of this config and these layers."""
+        keys = keys_of_image(config, diff_ids)
         table, keyed = schema.statements, schema.statement_keys
         alive = (_TABLE.expires.is_(None)) | (_TABLE.expires > self.now)
         found = self.conn.execute(

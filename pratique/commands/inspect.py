@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pratique import arguments as shared
-from pratique import sources
+from pratique import clock, sources
 from pratique.exits import Exit
 from pratique.output import as_json, clean, line, size
 
@@ -36,15 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the source and what is shown."""
     sources.add_source(parser)
     parser.add_argument("--tree", action="store_true", help="list every path of the merged tree")
-    shared.add_account(parser)
     shared.add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read it, and show what it is."""
-    from pratique.reading import read_image
-
-    read = read_image(sources.open_image(arguments))
+    read = sources.read_source(arguments, clock.now())
     if arguments.tree:
         _tree(read)
     elif arguments.json:
@@ -80,7 +77,7 @@ def _facts(read: ReadImage) -> dict[str, JsonValue]:
         "media_type": str(manifest.media_type),
         "config": str(config.digest),
         "platform": str(config.platform),
-        "root_index": str(Digest.of(read.root_index)),
+        "root_index": str(Digest.of(read.index)),
         "user": config.user,
         "env": list(config.env),
         "entrypoint": list(config.entrypoint),

@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pratique import arguments as shared
 from pratique import clock, sources
 from pratique.exits import CommandError, Exit
 from pratique.output import line, size, table
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
     from ocispec.image import Image
     from pratique.reading import ReadImage
     from scanner.model import Report
+
+_LICENCES = 10
+"""Licence ids that the table names."""
 
 _SHOWN = 40
 """Findings and unknowns of a table; the other formats have all."""
@@ -41,7 +43,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", type=Path, help="write there instead of standard output")
     parser.add_argument("--all", action="store_true", help="list every component, finding and unknown")
     add_advisories(parser)
-    shared.add_account(parser)
 
 
 def add_advisories(parser: argparse.ArgumentParser) -> None:
@@ -74,11 +75,9 @@ def judge(read: ReadImage, advisories: Path | None, now: datetime) -> Report:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan, and print the report."""
-    from pratique.reading import read_image
-
     now = clock.now()
-    image = sources.open_image(arguments)
-    read = read_image(image)
+    read = sources.read_source(arguments, now)
+    image = read.image
     report = judge(read, arguments.advisories, now)
     if arguments.format == "table":
         if arguments.output is not None:
@@ -122,9 +121,10 @@ def _show(read: ReadImage, report: Report, *, everything: bool, data: bool) -> N
     line(f"  time        {read.reading_ms} ms to read, {read.assembling_ms} ms to put together")
     types = Counter(component.type for component in inventory.components)
     line(f"  components  {', '.join(f'{count} {kind}' for kind, count in sorted(types.items())) or 'none'}")
-    licences = Counter(component.licences or "unknown" for component in inventory.components)
-    common = ", ".join(f"{name} ({count})" for name, count in licences.most_common(6))
-    line(f"  licences    {len(licences)} expressions: {common}")
+    licences = Counter(name for component in inventory.components for name in set(_ids(component.licences)))
+    common = ", ".join(f"{name} ({count})" for name, count in licences.most_common(_LICENCES))
+    common += f" and {len(licences) - _LICENCES} more" if len(licences) > _LICENCES else ""
+    line(f"  licences    {common}")
     if everything:
         line()
         header = ("COMPONENT", "VERSION", "LICENCES", "LAYER", "SOURCE")
@@ -132,6 +132,12 @@ def _show(read: ReadImage, report: Report, *, everything: bool, data: bool) -> N
         table(header, rows)
     _findings(report, everything=everything, data=data)
     _unknowns(report, everything=everything)
+
+
+def _ids(expression: str) -> list[str]:
+    """The licence ids of an SPDX expression."""
+    words = expression.replace("(", " ").replace(")", " ").split()
+    return [word for word in words if word not in {"AND", "OR", "WITH"}] or ["unknown"]
 
 
 def _findings(report: Report, *, everything: bool, data: bool) -> None:

@@ -3,6 +3,8 @@
 | endpoint | who |
 | --- | --- |
 | POST /api/v1/statements | officer: any; pusher: approvals |
+| GET /api/v1/statements | pusher, scanner, officer, auditor |
+| GET /api/v1/floors | everybody known |
 | GET /api/v1/policy, /api/v1/policy/<digest> | everybody known |
 | GET /api/v1/revocations | everybody known |
 """
@@ -11,9 +13,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from sqlalchemy import Connection, or_, select
 
+from ocispec.manifest import MAX_LAYERS
 from policy import dsse, wire
 from policy.errors import PolicyError, TrustError
 from policy.statements import (
@@ -32,7 +35,7 @@ from registry.api.control.shared import MAX_ENVELOPE, as_json, refused, require_
 from registry.audit import Event
 from registry.catalogue import schema
 from registry.context import caller, context, source
-from registry.errors import DeniedError, InUseError, NameUnknownError
+from registry.errors import DeniedError, InUseError, NameUnknownError, UnsupportedRequestError
 from registry.judge.jobs import JobKind, Priority, enqueue
 from registry.revoking import revoke_now
 
@@ -111,6 +114,19 @@ def _said(statement: Statement) -> str:
             return getattr(statement, "reason", "")
 
 
+@blueprint.get("/api/v1/statements")
+def get_statements() -> Response:
+    """The envelopes that may count for an image, by its `config` and its `diff_id`s: for a check before a push."""
+    require_role(Role.PUSHER, Role.SCANNER, Role.OFFICER, Role.AUDITOR)
+    diff_ids = request.args.getlist("diff_id")
+    if len(diff_ids) > MAX_LAYERS:
+        raise UnsupportedRequestError(f"diff_id: got {len(diff_ids)}, expected at most {MAX_LAYERS}")
+    config, layers = digest_of(request.args.get("config", "")), [digest_of(text) for text in diff_ids]
+    with context().catalogue.read() as conn:
+        known = kept.CatalogueStatements(conn=conn, now=context().clock())
+        return json_response({"statements": [as_json(envelope) for envelope in known.concerning(config, layers)]})
+
+
 @blueprint.get("/api/v1/policy")
 def get_policy() -> Response:
     """The signed policy in force."""
@@ -139,6 +155,13 @@ def get_policy_by_digest(digest: str) -> Response:
     if envelope is None:
         raise NameUnknownError(f"policy {wanted}: not known")
     return Response(envelope, content_type=dsse.MEDIA_TYPE)
+
+
+@blueprint.get("/api/v1/floors")
+def get_floors() -> Response:
+    """The newest floor of each policy's name: below it no clearance counts."""
+    with context().catalogue.read() as conn:
+        return json_response({"floors": [as_json(envelope) for envelope in kept.newest_floors(conn)]})
 
 
 @blueprint.get("/api/v1/revocations")
