@@ -109,6 +109,11 @@ class Tasks:
         """True if no further child may be started now."""
         return len(self._tasks) >= self._limit
 
+    @property
+    def busy(self) -> bool:
+        """True while any child runs."""
+        return bool(self._tasks)
+
     def running(self, key: str) -> bool:
         """True while the task `key` runs."""
         return key in self._tasks

@@ -93,6 +93,10 @@ class Worker:
             for parked in self._parked:
                 parked.ready = True
 
+    def idle(self) -> bool:
+        """True if nothing is due, parked, or at work."""
+        return not self._parked and self._import is None and not self.tasks.busy and not self._may_be_free()
+
     def close(self) -> None:
         """End all children, and give the parked jobs back."""
         self.tasks.close()
