@@ -85,7 +85,8 @@ def _decide(arguments: argparse.Namespace, read: ReadImage, terms: _Terms, now: 
     from policy.evidence import Scan, gather
 
     report = judge(read, arguments.advisories, now)
-    scan = Scan(report=report, changes=read.assembly.changes, errors=read.errors)
+    made = read.assembly
+    scan = Scan(report=report, changes=made.changes, changes_truncated=made.changes_truncated, errors=read.errors)
     return evaluate(terms.policy, gather(read.facts, statements=terms, trust=terms.trust, scan=scan, now=now))
 
 

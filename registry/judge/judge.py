@@ -181,6 +181,7 @@ class Judge:
         scan = Scan(
             report=report if not isinstance(report, str) else None,
             changes=assembly.changes,
+            changes_truncated=assembly.changes_truncated,
             errors=(*errors, *((report,) if isinstance(report, str) else ())),
         )
         with self.catalogue.read() as conn:

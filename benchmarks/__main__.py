@@ -1,0 +1,27 @@
+"""`make bench`: every benchmark in turn, each beside its peers. `python -m benchmarks NAME...` runs some of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+NAMES = ("index", "scan", "policy")
+
+
+def main() -> int:
+    """Run the named benchmarks, or all; the result is the exit code."""
+    chosen = sys.argv[1:] or NAMES
+    for name in chosen:
+        if name not in NAMES:
+            print(f"benchmarks: no {name!r}, expected some of {', '.join(NAMES)}", file=sys.stderr)
+            return 2
+    code = 0
+    for name in chosen:
+        print(f"\n=== {name}\n", flush=True)
+        # A process each: what one benchmark imported and allocated would be in the figures of the next.
+        code = max(code, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
