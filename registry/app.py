@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, uploads
 from registry.api.base import API_VERSION, is_open, require_principal
 from registry.api.body import drain
+from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator, BasicAuthenticator
 from registry.catalogue.database import Catalogue
@@ -74,6 +75,7 @@ def create_app(
             judge=judge,
             bodies=Bodies(settings.http.bodies_per_account),
             readiness=Readiness(store, catalogue),
+            artifacts=ServedArtifacts(clock),
             clock=clock,
         ),
     )

@@ -13,6 +13,7 @@ from typing import Final, cast
 from flask import Flask, current_app, g, request
 
 from registry.access import Principal
+from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
@@ -38,6 +39,7 @@ class Context:
     judge: JudgeQueue
     bodies: Bodies
     readiness: Readiness
+    artifacts: ServedArtifacts
     clock: Callable[[], datetime]
 
 

@@ -31,7 +31,7 @@ def get_blob(name: str, digest: str) -> Response:
     repository, wanted = repository_name(name), digest_of(digest)
     principal = caller()
     with context().catalogue.look() as conn:
-        size = check_blob(conn, principal, repository, wanted)
+        size = check_blob(conn, context().artifacts, principal, repository, wanted)
     start, length, status = _asked_range(size)
     headers = {
         "Content-Length": str(length),

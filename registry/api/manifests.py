@@ -40,7 +40,7 @@ from registry.errors import (
     TooLargeError,
 )
 from registry.push import Push, push_manifest
-from registry.visibility import check_manifest, denied
+from registry.visibility import as_quarantined, check_manifest, manifest_denied
 
 blueprint = Blueprint("manifests", __name__)
 
@@ -57,7 +57,7 @@ def get_manifest(name: str, reference: str) -> Response:
     principal = caller()
     with context().catalogue.look() as conn:
         found = _find(conn, repository, wanted)
-    found = check_manifest(principal, repository, found, reference)
+        found = check_manifest(conn, context().artifacts, principal, repository, found, reference)
     got = Digest.of(found.content, found.digest.algorithm)
     if got != found.digest:
         raise CorruptError(f"manifest {found.digest} of {repository}: digest mismatch: stored bytes have {got}")
@@ -83,11 +83,10 @@ def _find(conn: Connection, repository: str, wanted: Digest | str) -> Found | No
     if served is not None:
         return served
     pushed = manifest_by_tag(conn, repository, wanted, served=False)
-    if pushed is not None and caller().in_scope(repository):
-        # What was pushed may have been cleared a moment ago; until the tag's statement is signed it serves nothing.
-        state = pushed.state if pushed.state is None or not pushed.state.may_start else State.QUARANTINED
-        raise denied(f"{repository}:{wanted} serves nothing yet: {pushed.digest}", state, pushed.reason, pushed.message)
-    return None
+    if pushed is None or pushed.kind == "artifact" or not caller().in_scope(repository):
+        return pushed
+    what = f"{repository}:{wanted} serves nothing yet: {pushed.digest}"
+    raise manifest_denied(conn, what, as_quarantined(pushed))
 
 
 @blueprint.put(_ROUTE)

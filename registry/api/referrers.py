@@ -32,7 +32,7 @@ def get_referrers(name: str, digest: str) -> Response:
     with context().catalogue.read() as conn:
         found = manifest_by_digest(conn, repository, subject)
         if caller().role is Role.HOST and found is not None:
-            check_manifest(caller(), repository, found, digest)
+            check_manifest(conn, context().artifacts, caller(), repository, found, digest)
         rows = list_referrers(
             conn,
             repository,

@@ -7,9 +7,11 @@ from flask import Blueprint, Response, request
 from ocispec.strictjson import JsonValue
 from registry.access import Role
 from registry.api.base import json_response, link_next, page_size, repository_name, require_sight
+from registry.catalogue.manifests import lone_types
 from registry.catalogue.tags import list_tags
 from registry.context import caller, context
 from registry.errors import NameUnknownError
+from registry.visibility import served_types
 
 blueprint = Blueprint("tags", __name__)
 
@@ -21,7 +23,10 @@ def get_tags(name: str) -> Response:
     require_sight(repository)
     limit, after = page_size(), request.args.get("last", "")
     with context().catalogue.read() as conn:
-        found = list_tags(conn, repository, after=after, limit=limit + 1, served=caller().role is Role.HOST)
+        served = None
+        if caller().role is Role.HOST:
+            served = served_types(conn, context().artifacts, lone_types(conn, repository))
+        found = list_tags(conn, repository, after=after, limit=limit + 1, served=served)
     if found is None:
         raise NameUnknownError(f"repository {repository}: not known")
     page: list[JsonValue] = [*found[:limit]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -22,7 +23,7 @@ _SIZE: Final = (
 )
 
 _STATES: Final = (
-    select(images.c.state, images.c.reason, images.c.message, manifests.c.digest)
+    select(images.c.state, images.c.reason, images.c.message, images.c.decision)
     .select_from(references)
     .join(
         manifests,
@@ -81,12 +82,19 @@ def repositories_with(conn: Connection, digest: Digest) -> tuple[str, ...]:
     )
 
 
-def best_state(conn: Connection, repository: str, digest: Digest) -> tuple[State | None, str, str]:
-    """The best state of any manifest in this repository that reaches a blob, with its reason and message.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """The best state of any manifest that reaches a blob: with its reason, its sentence and the Decision behind it."""
 
-    (None, "", "") where none does, or none has a state.
-    """
+    state: State
+    reason: str
+    message: str
+    decision: Digest | None
+
+
+def best_state(conn: Connection, repository: str, digest: Digest) -> Reached | None:
+    """The best state of any manifest in this repository that reaches a blob; None where none has a state."""
     row = conn.execute(_STATES, {"repository": repository, "digest": digest}).first()
     if row is None or row.state is None:
-        return None, "", ""
-    return State(row.state), row.reason, row.message
+        return None
+    return Reached(state=State(row.state), reason=row.reason, message=row.message, decision=row.decision)

@@ -86,7 +86,7 @@ class Catalogue:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """For a single reading statement, which needs no transaction around it; the hot path.
+        """For reading statements that need not all see one state: no transaction around them; the hot path.
 
         Raises:
             CatalogueError: the database failed.

@@ -17,18 +17,28 @@ from registry.access import REGISTRY
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import clearances, contents, images, manifests, references, tags
 
+MAX_TYPES: Final = 256
+"""Types of artifacts without a subject that are looked at in one repository."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A manifest of a repository as it is served; `state` is its own or its subject's, None if there is none."""
+    """A manifest of a repository as it is served.
+
+    `state` is its own or its subject's, None if there is none; `decision` is what it rests on. `alone` is true for an
+    artifact that speaks of nothing else, whose state is nobody's.
+    """
 
     digest: Digest
     media_type: str
     kind: str
+    artifact_type: str
+    alone: bool
     content: bytes
     state: State | None
     reason: str
     message: str
+    decision: Digest | None
 
 
 def _found() -> Select[tuple[object, ...]]:
@@ -37,10 +47,13 @@ def _found() -> Select[tuple[object, ...]]:
             manifests.c.digest,
             manifests.c.media_type,
             manifests.c.kind,
+            manifests.c.artifact_type,
+            manifests.c.state_of,
             contents.c.content,
             images.c.state,
             images.c.reason,
             images.c.message,
+            images.c.decision,
         )
         .select_from(manifests)
         .join(contents, contents.c.digest == manifests.c.digest)
@@ -84,11 +97,24 @@ def _first(row: Row[tuple[object, ...]] | None) -> Found | None:
         digest=row.digest,
         media_type=row.media_type,
         kind=row.kind,
+        artifact_type=row.artifact_type,
+        alone=row.kind == "artifact" and row.state_of is None,
         content=row.content,
         state=State(row.state) if row.state is not None else None,
         reason=row.reason or "",
         message=row.message or "",
+        decision=row.decision,
     )
+
+
+def lone_types(conn: Connection, repository: str, blob: Digest | None = None) -> tuple[str, ...]:
+    """The types of artifacts without a subject in a repository, or of those alone that reach `blob`."""
+    alone = (manifests.c.repository == repository, manifests.c.kind == "artifact", manifests.c.state_of.is_(None))
+    query = select(manifests.c.artifact_type).where(*alone)
+    if blob is not None:
+        reached = (references.c.repository == repository, references.c.digest == blob)
+        query = query.where(manifests.c.digest.in_(select(references.c.manifest).where(*reached)))
+    return tuple(conn.scalars(query.distinct().limit(MAX_TYPES)))
 
 
 def manifest_size(conn: Connection, repository: str, digest: Digest) -> tuple[int, str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,17 +73,27 @@ def stop_serving(conn: Connection, repository: str, digest: Digest) -> tuple[str
     return found
 
 
-def list_tags(conn: Connection, repository: str, *, after: str, limit: int, served: bool) -> tuple[str, ...] | None:
+def list_tags(
+    conn: Connection, repository: str, *, after: str, limit: int, served: Sequence[str] | None = None
+) -> tuple[str, ...] | None:
     """At most `limit` tags that come after `after` in byte order; None if there is no such repository.
 
-    With `served`, only what hosts get: tags with a served value, and those of artifacts whose subject may start.
+    With `served`, only what hosts get: tags with a served value, those of artifacts whose subject may start, and those
+    of artifacts without a subject whose type is one of `served`.
     """
     query = select(tags.c.tag).where(tags.c.repository == repository, tags.c.tag > after)
-    if served:
+    if served is not None:
+        alone = and_(manifests.c.kind == "artifact", manifests.c.state_of.is_(None))
         query = (
             query.join(manifests, and_(manifests.c.repository == repository, manifests.c.digest == tags.c.pushed))
             .outerjoin(images, and_(images.c.repository == repository, images.c.digest == manifests.c.state_of))
-            .where(or_(tags.c.served.is_not(None), images.c.state.in_(STARTING)))
+            .where(
+                or_(
+                    tags.c.served.is_not(None),
+                    images.c.state.in_(STARTING),
+                    and_(alone, manifests.c.artifact_type.in_(served)),
+                )
+            )
         )
     found = tuple(conn.scalars(query.order_by(tags.c.tag).limit(limit)))
     if found or conn.scalar(select(repositories.c.name).where(repositories.c.name == repository)) is not None:
