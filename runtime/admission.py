@@ -2,7 +2,8 @@
 
  (1) Which image is meant: a digest names it; a tag by the signed statement that was kept when it was pulled,
      whose number may not be below one that this host has seen (S6, S10).
- (2) What this host believes: trust.json, revocation list with its date, memory.
+ (2) What this host believes: its memory, which the clock may not stand below, trust.json, and the revocation
+     list with its date.
  (3) The root index is opened once, belongs to us alone, and is hashed.
  (4) The clearance is proven, with all that it embeds, for this very image and index, now (policy.clearance).
  (5) The start policy that it embeds decides about this request on this host (policy.start).

@@ -167,11 +167,15 @@ class Host:
     def view(self, now: datetime) -> HostView:
         """All that a clearance is proven against.
 
+        The clock comes first: to one that was set back, everything newer seems to be of the future.
+
         Raises:
-            TrustError: as `trust`, `state` and `revocations`.
+            TrustError: `clock-set-back`; as `trust`, `state` and `revocations`.
         """
+        state = self.state()
+        hoststate.check_clock(state, now)
         trust = self.trust(now)
-        return HostView(trust=trust, revocations=self.revocations(trust, now), state=self.state(), formats=FORMATS)
+        return HostView(trust=trust, revocations=self.revocations(trust, now), state=state, formats=FORMATS)
 
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Changes whenever anything that `view` reads does."""
