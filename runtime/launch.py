@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 
 from runtime import errors
 from runtime.errors import ContainerError, HostError
+from runtime.filters import filter_for
 from runtime.guard import GuardPost, keep_only
 from runtime.linux import syscalls
 from runtime.linux.capabilities import NAMES, held, last_capability, mask
@@ -30,7 +31,6 @@ from runtime.linux.owned import Owned
 from runtime.log import LogWriter, timestamp
 from runtime.model import ContainerId, StartRequest, StopReason
 from runtime.plan import HostFacts, Plan, plan
-from runtime.profile import filter_for
 from runtime.reaper import open_reaper
 from runtime.record import Container
 from runtime.spawn import Running, spawn

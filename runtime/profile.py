@@ -6,11 +6,7 @@ in force. Field meanings: containers/common, pkg/seccomp; the runtime specificat
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import hashlib
-import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -20,14 +16,11 @@ from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue, parse_object
 from runtime.errors import RequestError
 from runtime.linux import constants as c
-from runtime.linux.seccomp import Argument, Condition, Profile, Rule, compile_filter
+from runtime.linux.seccomp import Argument, Condition, Profile, Rule
 
 MAX_PROFILE: Final = 1024 * 1024
 """Bytes of a profile that we read."""
-VERSION: Final = 1
-"""Of the compiler: a number that changes whenever it makes another filter of the same profile."""
 _DATA: Final = Path(__file__).parent / "data"
-_DEFAULT_FILES: Final = ("seccomp.json", "seccomp-additions.json", "syscalls.json")
 _ARGUMENTS: Final = 6
 _ACTIONS: Final = {
     "SCMP_ACT_ALLOW": c.SECCOMP_RET_ALLOW,
@@ -53,33 +46,6 @@ def _additions(members: dict[str, JsonValue]) -> tuple[Rule, ...]:
     what = "seccomp additions"
     entries = _objects(members, "syscalls", what=what, limit=4096)
     return tuple(rule for entry in entries for rule in _rules(entry, what))
-
-
-def filter_for(raw: bytes | None, *, capabilities: Sequence[str], cache: Path | None = None) -> bytes:
-    """The filter of this machine and kernel for a profile (None: the default) and a bounding set.
-
-    `cache` is a folder that only we can write: compiling takes some milliseconds, reading what was
-    compiled before none. A name there holds all that the filter depends on.
-
-    Raises:
-        RequestError: the profile is not understood, or there are no numbers for this machine.
-    """
-    system = os.uname()
-    source = raw if raw is not None else b"".join((_DATA / name).read_bytes() for name in _DEFAULT_FILES)
-    kernel = kernel_version(system.release)
-    parts = (source, repr((VERSION, raw is None, system.machine, kernel, sorted(capabilities))).encode())
-    key = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-    stored = None if cache is None else cache / f"seccomp-{key}"
-    if stored is not None:
-        with contextlib.suppress(FileNotFoundError):
-            return stored.read_bytes()
-    profile = default_profile() if raw is None else parse_profile(raw)
-    program = compile_filter(profile, machine=system.machine, capabilities=capabilities, kernel=kernel)
-    if stored is not None:
-        unfinished = stored.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(program)
-        unfinished.replace(stored)
-    return program
 
 
 def parse_profile(raw: bytes) -> Profile:

@@ -21,9 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
+from runtime.filters import filter_for
 from runtime.linux import constants as c
 from runtime.linux.seccomp import compile_filter, syscall_numbers
-from runtime.profile import default_profile, filter_for, parse_profile
+from runtime.profile import default_profile, parse_profile
 from tests.support.tools import lacking, need_root
 
 RAW = (Path(__file__).parent.parent.parent / "runtime" / "data" / "seccomp.json").read_bytes()
