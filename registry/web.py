@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ from registry import processes
 from registry.app import open_app
 from registry.context import context_of
 from registry.errors import RegistryError
+from registry.housekeeping import start_housekeeping
 from registry.settings import Settings, load
 from registry.signer.process import warm_signing
 from registry.stalled import StalledBodies
@@ -114,6 +116,9 @@ def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
     if os.getppid() != parent:
         os._exit(1)
     StalledBodies(settings.http, context_of(app).bodies).start()
+    start_housekeeping(context_of(app))
+    # Reads that were answered and not recorded yet; a process of multiprocessing runs no atexit functions.
+    Finalize(None, context_of(app).reads.flush, exitpriority=1)
     return joined(app)
 
 

@@ -135,6 +135,22 @@ def check_bytes(live: LiveRegistry) -> None:
     assert all(later.previous == earlier.hash for earlier, later in itertools.pairwise(records))
 
 
+def test_reads_are_recorded_also_when_the_registry_is_stopped_at_once(tmp_path: Path) -> None:
+    built = image()
+    live = make_registry(tmp_path / "registry")
+    live.start()
+    live.push(REPOSITORY, built, "v1")
+    assert live.request("GET", f"/v2/{REPOSITORY}/manifests/v1").status == 200
+    live.stop()
+    catalogue = live.catalogue()
+    with catalogue.read() as conn:
+        reads = [record for record in audit.read(conn, after=0, limit=1000) if record.event == audit.Event.READ]
+    catalogue.close()
+    assert [(record.principal, record.subject, record.after) for record in reads] == [
+        ("pusher", f"{REPOSITORY}:v1", str(built.digest))
+    ]
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_session_of_a_killed_registry_goes_on(tmp_path: Path, moment: str) -> None:
     content = os.urandom(500_000)
