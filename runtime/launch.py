@@ -65,6 +65,9 @@ def run(
         ContainerError: nothing was started, and nothing is left. Its `exit_code` is what a command ends
             with: 125, or 126 and 127 for a program that cannot be executed or is not there.
     """
+    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
+        # A clone copies one thread, and the locks that the others hold stay locked in it for ever.
+        raise HostError(f"launch: got a process of {threads} threads, expected one")
     launch = Launch(
         request=request,
         store=StateStore.open(state_dir),

@@ -64,11 +64,12 @@ class StateStore:
 
     @classmethod
     def open(cls, path: Path) -> StateStore:
-        """Make the folder if it is missing.
+        """Make the folder if it is missing. A relative path is meant from here: a supervisor works in `/`.
 
         Raises:
             StateError: it is a link, somebody else's, or open to others.
         """
+        path = path.absolute()
         try:
             for folder in (path, path / "containers", path / "cache", path / "root", path / "files"):
                 with contextlib.suppress(FileExistsError):

@@ -17,12 +17,13 @@ from runtime.linux.capabilities import NAMES, held
 from runtime.linux.cgroups import find_hierarchies
 from runtime.model import Bind, Rlimit, Tmpfs
 from runtime.reaper import is_static, open_reaper
-from tests.runtime.boxes import PATH, Box, build, busybox_files
+from tests.runtime.boxes import PATH, REPOSITORY, Box, build, busybox_files
 from tests.support.images import Content, File
 from tests.support.tools import lacking, need
 
 pytestmark = pytest.mark.root
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 NAMESPACES = ("mnt", "uts", "ipc", "pid", "net", "cgroup")
 
 
@@ -413,6 +414,22 @@ def test_another_machines_program_is_126(box: Box) -> None:
     assert "Exec format error" in result.err
 
 
+def test_a_caller_with_threads_is_refused(box: Box) -> None:
+    """A clone copies one thread; what another one had locked would stay locked in the child."""
+    command = box.command(box.request("true"))
+    thread = "import threading, time; threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+    done = subprocess.run([*command[:2], thread + command[2]], capture_output=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == 125
+    assert done.stderr == b"HostError: launch: got a process of 2 threads, expected one\n"
+
+
+def test_a_relative_state_folder(box: Box) -> None:
+    command = box.command(box.request("echo", "here", root={"writable": True}))
+    source = command[2].replace(repr(box.state), "Path('state')")
+    done = subprocess.run([*command[:2], source], capture_output=True, check=False, cwd=box.folder, env=ENVIRONMENT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"here\n", b"")
+
+
 def test_the_launcher_leaves_no_descriptor_in_its_own_process(box: Box) -> None:
     """A caller that starts several containers one after the other keeps as many descriptors as before."""
     source = (
@@ -424,4 +441,4 @@ def test_the_launcher_leaves_no_descriptor_in_its_own_process(box: Box) -> None:
         "assert count() == before, (before, count())\n"
     )
     command = [*box.command(box.request("true"))[:2], source]
-    subprocess.run(command, check=True, timeout=60, cwd=Path(__file__).parent.parent.parent)
+    subprocess.run(command, check=True, timeout=60, cwd=REPOSITORY)
