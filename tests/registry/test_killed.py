@@ -22,7 +22,7 @@ from registry.store.open import open_store
 from tests.support.images import BuiltImage, image
 from tests.support.registry import LiveRegistry, make_registry
 
-ROUNDS = 8
+ROUNDS = 6
 REPOSITORY = "team/app"
 
 
