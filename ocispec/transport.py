@@ -165,11 +165,13 @@ class Transport:
         self._authenticator = Authenticator(self.origin, access)
         self._reach: int | None = None
         self._idle: list[_Wire] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close the connections that wait for the next request."""
+        """Close the connections that wait for the next request; none is kept any more."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for wire in idle:
             wire.connection.close()
@@ -315,7 +317,7 @@ class Transport:
 
     def _give_back(self, wire: _Wire, reusable: bool) -> None:
         with self._lock:
-            if reusable and len(self._idle) < MAX_IDLE:
+            if reusable and not self._closed and len(self._idle) < MAX_IDLE:
                 self._idle.append(wire)
                 return
         wire.connection.close()

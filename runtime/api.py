@@ -126,7 +126,8 @@ class Statements:
         for layer in _envelopes(manifest.layers, predicate):
             budget.take(layer.size)
             with self.remote.repository(repository).open_blob(layer) as stream:
-                yield read_all(stream, limit=MAX_BYTES, what=f"blob {layer.digest}")
+                envelope = read_all(stream, limit=MAX_BYTES, what=f"blob {layer.digest}")
+            yield envelope
 
     def _members(self, path: str) -> dict[str, JsonValue]:
         try:
