@@ -41,6 +41,8 @@ DEFAULT_PARENT: Final = "pratique"
 """The cgroup that all containers' groups lie in."""
 MAX_ARGV: Final = 64
 """Arguments of a command line that the state remembers."""
+_PATIENCE: Final = 0.2
+"""Seconds that a thread may take to end after it was joined."""
 _PROCESSORS: Final = Path("/sys/devices/system/cpu")
 _RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
@@ -65,9 +67,7 @@ def run(
         ContainerError: nothing was started, and nothing is left. Its `exit_code` is what a command ends
             with: 125, or 126 and 127 for a program that cannot be executed or is not there.
     """
-    if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
-        # A clone copies one thread, and the locks that the others hold stay locked in it for ever.
-        raise HostError(f"launch: got a process of {threads} threads, expected one")
+    _alone()
     launch = Launch(
         request=request,
         store=StateStore.open(state_dir),
@@ -277,6 +277,18 @@ class Launch:
             claim.write(replace(last, exit_code=ended.exit_code, reason=ended.reason))
         guards.dismiss()
         claim.release(remove=not container.keep)
+
+
+def _alone() -> None:
+    """Refuse a process with several threads: a clone copies one, and what the others had locked stays locked.
+
+    A thread that was joined may take the kernel a moment longer to forget.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
+        if time.monotonic() > deadline:
+            raise HostError(f"launch: got a process of {threads} threads, expected one")
+        time.sleep(0.001)
 
 
 @contextmanager

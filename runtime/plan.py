@@ -19,29 +19,31 @@ from runtime.linux.cgroups import V1_CONTROLLERS, Hierarchies, Limits
 from runtime.linux.devices import DEFAULT_RULES
 from runtime.linux.mounts import Options
 from runtime.model import CPU_PERIOD, StartRequest
-from runtime.ops import (
+from runtime.mountops import (
     SILENT,
     AttachBind,
-    AwaitCgroup,
-    Bounds,
     DeviceNodes,
-    DropPrivileges,
-    EnterFolder,
-    Execute,
     HostFiles,
-    Isolate,
-    KeepDescriptors,
     MaskPaths,
     MountCgroups,
     MountKernelFiles,
     MountTmpfs,
-    Names,
-    Operation,
     PivotRoot,
     PrivateMounts,
     ReadOnlyPaths,
     ReadOnlyRoot,
     WritableRoot,
+)
+from runtime.ops import (
+    AwaitCgroup,
+    Bounds,
+    DropPrivileges,
+    EnterFolder,
+    Execute,
+    Isolate,
+    KeepDescriptors,
+    Names,
+    Operation,
 )
 
 NAMESPACES: Final = c.CLONE_NEWNS | c.CLONE_NEWUTS | c.CLONE_NEWIPC | c.CLONE_NEWPID

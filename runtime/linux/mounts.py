@@ -93,3 +93,34 @@ def find(kernel: Kernel, dir_fd: int, path: str, *, resolve: int = EXACTLY) -> i
         if error.errno == errno.ENOENT:
             return None
         raise
+
+
+def folder(kernel: Kernel, path: str) -> int:
+    """An O_PATH descriptor of a folder of the host, which is no link."""
+    return kernel.open_path(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def find_or_make(kernel: Kernel, root: int, path: str, *, create: bool, is_folder: bool = True) -> int:
+    """An O_PATH descriptor of `path` inside `root`; what is missing is made, if it may be.
+
+    Raises:
+        OSError: it is missing in a root that cannot be written, or a link leads through /proc (ELOOP).
+    """
+    # A trailing component that is a link is followed, inside the root: mount points often are (/var/run).
+    try:
+        return kernel.openat2(root, path, os.O_PATH, WITHIN)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        if not create:
+            raise OSError(error.errno, "it is missing, and the root is read-only", path) from error
+    parent, _, name = path.rstrip("/").rpartition("/")
+    with closing(kernel, find_or_make(kernel, root, parent or "/", create=True)) as above:
+        try:
+            if is_folder:
+                kernel.mkdirat(above, name, 0o755)
+            else:
+                kernel.write_file(above, name, b"", 0o644)
+        except FileExistsError as error:
+            raise OSError(errno.ELOOP, "a link in it leads to something that is missing", path) from error
+    return kernel.openat2(root, path, os.O_PATH | os.O_NOFOLLOW, WITHIN)

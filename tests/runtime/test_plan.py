@@ -17,7 +17,8 @@ from runtime.linux import syscalls
 from runtime.linux.cgroups import Hierarchies
 from runtime.linux.kernel import Kernel
 from runtime.model import Bind, ContainerId, Process, Rlimit, Root, StartRequest, Tmpfs
-from runtime.ops import MaskPaths, Stage
+from runtime.mountops import MaskPaths
+from runtime.ops import Stage
 from runtime.plan import HostFacts, Plan, bind_attributes, plan, root_attributes
 
 HYBRID = Hierarchies(
