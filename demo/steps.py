@@ -106,7 +106,7 @@ def accounts_and_host(stage: Stage) -> None:
                 quiet=True,
             )
     stage.pratique("advisories", "import", REGISTRY, ADVISORIES, "--account", "admin")
-    revoke = ("revoke", "--registry", REGISTRY, "--empty", "--reason", "the first list", "--account", "alice")
+    revoke = ("revoke", "--registry", REGISTRY, "--reason", "the first list", "--account", "alice")
     stage.pratique(*revoke, "--key", "alice.key", "--key", "bob.key", quiet=True)
     stage.pratique(*enrol, send=(stage.folder / "host-secret").read_text() + "\n")
 

@@ -6,6 +6,9 @@ own, because it takes as long as the data are large, and puts the new snapshot i
 
 from __future__ import annotations
 
+# zipfile decodes names by this codec and finds it when it first meets one; the user that imports may not be able to
+# read the interpreter's files, so it is loaded while root still reads them.
+import encodings.cp437
 import os
 import shutil
 import signal
@@ -29,6 +32,9 @@ SNAPSHOT: Final = "snapshot"
 """The kind of an upload that is a whole snapshot file, made elsewhere."""
 
 KINDS: Final = (*(str(kind) for kind in SourceKind), SNAPSHOT)
+
+
+_LOADED: Final = (encodings.cp437,)
 
 
 class ImportFailedError(RegistryError):
