@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from scanner.advisories.build import Snapshot
 
 _SHOWN: Final = 10
-_IMPORT_SECONDS: Final = 600
+_IMPORT_SECONDS: Final = 120
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
