@@ -73,11 +73,7 @@ def stop(
     if container.status == "running":
         store.ask_stop(name, reason)
         _end(container, container.stop_grace if grace is None else grace)
-    deadline = time.monotonic() + _FINISH
-    while store.held(name):
-        if time.monotonic() > deadline:
-            raise StateError(f"container {name}: its supervisor (process {container.supervisor}) does not end")
-        time.sleep(_PAUSE)
+    _await_supervisor(store, container)
     with contextlib.suppress(NoSuchContainerError):
         return store.read(name)
     return None
@@ -91,6 +87,16 @@ def _started(store: StateStore, name: ContainerId) -> Container:
             raise StateError(f"container {name}: it does not get past its start")
         time.sleep(_PAUSE)
     return container
+
+
+def _await_supervisor(store: StateStore, container: Container) -> None:
+    """Return when nobody is responsible for an ended container any more: its supervisor has cleared up."""
+    deadline = time.monotonic() + _FINISH
+    while store.held(container.name):
+        if time.monotonic() > deadline:
+            who = f"its supervisor (process {container.supervisor})"
+            raise StateError(f"container {container.name}: {who} does not end")
+        time.sleep(_PAUSE)
 
 
 def _end(container: Container, grace: float) -> None:
@@ -137,7 +143,7 @@ def remove(name: ContainerId, *, force: bool = False, state_dir: Path = DEFAULT_
         if not force:
             raise StateError(f"container {name}: it is {container.status}, expected one that has ended")
         stop(name, 0.0, state_dir=state_dir, reason=StopReason(code="removed", message="removed by force"))
+    _await_supervisor(store, container)
     with store.locked():
-        if store.held(name):
-            raise StateError(f"container {name}: it was started again meanwhile")
-        store.discard(name)
+        if not store.held(name):  # else somebody removed it and started another one of this name
+            store.discard(name)
