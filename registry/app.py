@@ -23,6 +23,7 @@ from registry.context import Context, install
 from registry.errors import TooLargeError
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.proven import ProvenManifests
 from registry.readiness import Readiness
 from registry.settings import Settings
 from registry.store.interface import BlobStore
@@ -76,6 +77,7 @@ def create_app(
             bodies=Bodies(settings.http.bodies_per_account),
             readiness=Readiness(store, catalogue),
             artifacts=ServedArtifacts(clock),
+            proven=ProvenManifests(),
             clock=clock,
         ),
     )

@@ -19,6 +19,7 @@ from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.proven import ProvenManifests
 from registry.readiness import Readiness
 from registry.settings import Settings
 from registry.store.interface import BlobStore
@@ -40,6 +41,7 @@ class Context:
     bodies: Bodies
     readiness: Readiness
     artifacts: ServedArtifacts
+    proven: ProvenManifests
     clock: Callable[[], datetime]
 
 

@@ -14,7 +14,9 @@ from ocispec.descriptor import MediaType
 from ocispec.digest import Digest
 from policy.model import State
 from registry.access import Role
-from registry.catalogue.schema import audit, contents
+from registry.app import utc_now
+from registry.catalogue.database import insert_new
+from registry.catalogue.schema import audit, contents, manifests, tags
 from tests.support.images import BuiltImage, image, index
 from tests.support.registry import Answer, LiveRegistry
 
@@ -174,6 +176,23 @@ def test_r2_stored_bytes_that_changed_are_not_served(live: LiveRegistry, reposit
         conn.execute(update(contents).where(contents.c.digest == built.digest).values(content=changed))
     catalogue.close()
     for reference in ("latest", str(built.digest)):
+        answer = live.request("GET", f"/v2/{repository}/manifests/{reference}")
+        assert (answer.status, code(answer)) == (500, "CONTENT_CORRUPT")
+
+
+def test_r1_an_ambiguous_document_in_the_database_is_not_served(live: LiveRegistry, repository: str) -> None:
+    built = image()
+    live.push(repository, built)
+    raw = manifest_of(built, manifests=[])
+    digest = Digest.of(raw)
+    catalogue = live.catalogue()
+    with catalogue.write() as conn:
+        insert_new(conn, contents, digest=digest, content=raw)
+        row = {"repository": repository, "digest": digest, "media_type": OCI, "size": len(raw), "kind": "image"}
+        insert_new(conn, manifests, **row, artifact_type="", annotations="{}", pushed=utc_now(), pushed_by="x")
+        conn.execute(update(tags).where(tags.c.repository == repository).values(pushed=digest))
+    catalogue.close()
+    for reference in ("latest", str(digest)):
         answer = live.request("GET", f"/v2/{repository}/manifests/{reference}")
         assert (answer.status, code(answer)) == (500, "CONTENT_CORRUPT")
 
