@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocispec.strictjson import JsonValue
 from pratique import arguments as shared
 from pratique import clock
 from pratique.exits import CommandError, Exit, UsageError
@@ -125,8 +126,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         registry=registry.remote.registry,
     )
     if arguments.json:
-        problems = [{"code": p.code, "record": p.seq, "detail": p.detail} for p in report.problems]
-        as_json({"records": report.records, "covered": report.covered, "problems": list(problems)})
+        problems: list[JsonValue] = [{"code": p.code, "record": p.seq, "detail": p.detail} for p in report.problems]
+        as_json({"records": report.records, "covered": report.covered, "problems": problems})
     else:
         for problem in report.problems[:20]:
             line(f"record {problem.seq}: {problem.code}: {problem.detail}", to=sys.stderr)
@@ -166,10 +167,10 @@ def _recompute(arguments: argparse.Namespace) -> int:
     from policy.explain import explain, explain_lines
     from pratique.control import control
 
-    name, repository, digest = _wanted(arguments)
+    name, repository, target = _wanted(arguments)
     registry = control(name, arguments.account)
     trust = _trust(arguments, registry)
-    repository, digest = _resolve(registry, repository, digest)
+    repository, digest = _resolve(registry, repository, target)
     said = codec.decode_decision(registry.raw(f"/decisions/{digest}/{repository}"))
     found = _again(registry, trust, said)
     same = codec.encode_decision(found) == codec.encode_decision(said)
