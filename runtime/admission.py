@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ocispec.digest import Digest
+from ocispec.errors import LimitError
 from ocispec.platform import Platform
 from ocispec.reference import Reference
 from policy.clearance import HostView, Verified, verify_clearance
@@ -102,10 +103,8 @@ def admit(
             )
             root = Root(index_fd=index, layer_fds=layers)
             request = proven.wish.request(clearance, root, shown)  # (8)
-        except RefusalError as error:
-            return error.refused
-        except TrustError as error:
-            return Refused.of(error)
+        except (RefusalError, TrustError, StoreError, LimitError) as error:
+            return _refused(error, reference)
         return Cleared(proven=proven, request=request, _fds=tuple(owned.release(fd) for fd in (index, *layers)))
 
 
@@ -114,10 +113,8 @@ def verify(reference: Reference, *, host: Host, now: datetime, platform: Platfor
     with host.store.shared(), Owned() as owned:
         try:
             return _prove(reference, _NOBODY, host, now, platform or Platform.of_this_host(), owned)[0]
-        except RefusalError as error:
-            return error.refused
-        except TrustError as error:
-            return Refused.of(error)
+        except (RefusalError, TrustError, StoreError, LimitError) as error:
+            return _refused(error, reference)
 
 
 def find(reference: Reference, *, host: Host, view: HostView, now: datetime) -> ImageRecord | Refused:
@@ -144,6 +141,16 @@ def find(reference: Reference, *, host: Host, view: HostView, now: datetime) -> 
     if record is None:
         return Refused(code="not-pulled", subject=str(reference), detail=f"no image {digest} is in the store")
     return record
+
+
+def _refused(error: RefusalError | TrustError | StoreError | LimitError, reference: Reference) -> Refused:
+    match error:
+        case RefusalError():
+            return error.refused
+        case TrustError():
+            return Refused.of(error)
+        case _:
+            return Refused(code="store-unusable", subject=str(reference), detail=str(error))
 
 
 def _prove(

@@ -95,7 +95,11 @@ class Fetcher:
         self.readers()  # started here, in one thread
         with ThreadPoolExecutor(min(PARALLEL, len(missing)), thread_name_prefix="layer") as pool:
             futures = [pool.submit(self._layer, descriptor, diff_id) for diff_id, descriptor in missing.items()]
-            errors = [error for future in futures if (error := future.exception()) is not None]
+            try:
+                errors = [error for future in futures if (error := future.exception()) is not None]
+            except BaseException:
+                self._stop.set()  # somebody interrupts us: the pool waits for its threads
+                raise
         # The others were only stopped because this one failed.
         telling = [error for error in errors if not isinstance(error, StoppedError)]
         for error in telling or errors:
@@ -168,6 +172,7 @@ class Fetcher:
 
     def _layer(self, descriptor: Descriptor, diff_id: Digest) -> None:
         try:
+            self._check_stop(descriptor)
             with (
                 self.repository.remote.open_blob(self.repository.name, descriptor) as stream,
                 _unfinished(self.work, f"{diff_id.hex}.tar") as tar,
@@ -208,8 +213,7 @@ class Fetcher:
     def _pump(self, stream: BlobStream, sink: int, descriptor: Descriptor, diff_id: Digest) -> None:
         done = 0
         while done <= descriptor.size and (chunk := stream.read(CHUNK)):
-            if self._stop.is_set():
-                raise StoppedError(f"layer {descriptor.digest}: given up, because another layer failed")
+            self._check_stop(descriptor)
             done += len(chunk)
             try:
                 _write_all(sink, chunk)
@@ -218,6 +222,10 @@ class Fetcher:
             self._say(Progress(layer=diff_id, done=done, total=descriptor.size, state="fetching"))
             with self._tell:
                 self.fetched += len(chunk)
+
+    def _check_stop(self, descriptor: Descriptor) -> None:
+        if self._stop.is_set():
+            raise StoppedError(f"layer {descriptor.digest}: given up, because another layer failed")
 
     def _say(self, progress: Progress) -> None:
         with self._tell:

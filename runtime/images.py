@@ -54,8 +54,7 @@ class ImageRecord:
     @property
     def key(self) -> str:
         """Its folder in the store: a manifest may be in several repositories, each with a clearance of its own."""
-        place = Digest.of(f"{self.registry}/{self.repository}".encode())
-        return f"{self.manifest.hex[:64]}-{place.hex[:16]}"
+        return f"{self.manifest.hex[:64]}-{place_of(self.registry, self.repository)}"
 
     def subject(self, root_index: Digest | None) -> Subject:
         """What is about to start, with the digest that the root index was found to have."""
@@ -71,6 +70,11 @@ class ImageRecord:
             index=self.index,
             user=self.user,
         )
+
+
+def place_of(registry: str, repository: str) -> str:
+    """What ends the keys of all images in one repository."""
+    return Digest.of(f"{registry}/{repository}".encode()).hex[:16]
 
 
 def encode(record: ImageRecord) -> bytes:

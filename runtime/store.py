@@ -262,12 +262,16 @@ class Store:
         """The image whose manifest, or whose index, is `digest` in this repository; the newest if several are.
 
         Raises:
-            StoreError: a record is damaged.
+            StoreError: a record of this repository is damaged.
         """
+        place = images.place_of(registry, repository)
+        # Only this repository's are read: a damaged record of another one keeps nobody from starting.
+        found = (_read_record(folder) for folder in self._children("images") if folder.name.endswith(f"-{place}"))
         matching = [
             record
-            for record in self.images()
-            if (record.registry, record.repository) == (registry, repository)
+            for record in found
+            if record is not None
+            and (record.registry, record.repository) == (registry, repository)
             and digest in (record.manifest, record.index)
         ]
         return max(matching, key=lambda record: record.pulled, default=None)

@@ -33,6 +33,9 @@ from runtime.pull import renew
 QUICK: Final = Access(timeout=2.0, attempts=1)
 """How long a registry may keep the watch waiting."""
 
+RENEW_EVERY: Final = timedelta(minutes=10)
+"""How often a newer clearance is asked for from half of its life on."""
+
 _STOPS: Final = frozenset({RunAction.FREEZE, RunAction.STOP, RunAction.KILL})
 _RAN_OUT: Final = frozenset({"expired", "revocation-list-expired", "no-revocation-list", "trust-expired"})
 _REVOKED: Final = frozenset({"key-revoked", "approval-key-revoked", "waiver-key-revoked", "policy-key-revoked"})
@@ -47,6 +50,7 @@ class Watcher:
     clock: Callable[[], datetime]
     sync_every: float = 10.0
     _seen: object = None
+    _renew_at: datetime | None = None
     _until: datetime | None = None
     _since: datetime | None = None
     _refused: Refused | None = None
@@ -84,7 +88,10 @@ class Watcher:
 
     def _renew(self, verified: Verified, now: datetime) -> None:
         clearance = verified.clearance.statement
+        if self._renew_at is not None and now < self._renew_at:
+            return
         if now >= clearance.issued + (clearance.expires - clearance.issued) / 2:
+            self._renew_at = now + RENEW_EVERY
             with contextlib.suppress(SpecError, StoreError):
                 renew(self.proven.record, host=self.host, now=now, access=QUICK)
 

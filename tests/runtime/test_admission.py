@@ -21,6 +21,7 @@ from policy.seal import seal
 from policy.statements import ConfigFacts, ImageApproval, PolicyFloor, ResolvedUser
 from runtime.admission import Cleared, Proven, admit, verify
 from runtime.model import Bind, ContainerId
+from runtime.ownfiles import replace_file
 from runtime.wish import Wish
 from tests.support.cleared import app_image, base_image
 from tests.support.fakeregistry import Answer
@@ -348,3 +349,36 @@ def test_two_starts_at_once_do_not_disturb_each_other(scene: Ready) -> None:
     assert isinstance(second, Cleared)
     with first, second:
         assert not {first.request.root.index_fd} & {second.request.root.index_fd}
+
+
+def test_a_store_that_cannot_be_read_is_a_refusal(scene: Ready) -> None:
+    scene.must_start()
+    record = scene.host.store.path / "images" / scene.record.key / "record"
+    right = record.read_bytes()
+    replace_file(record, b"nonsense")
+    refused = scene.start()
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.subject) == ("store-unusable", str(scene.app.reference))
+    assert "damaged" in refused.detail
+    replace_file(record, right)
+    (scene.host.store.host / "list").chmod(0o666)
+    refused = scene.start()
+    assert isinstance(refused, Refused)
+    assert refused.code == "store-unusable"
+
+
+def test_a_damaged_record_of_another_repository_stops_nobody(scene: Ready) -> None:
+    other = scene.pull(scene.registry.clear(app_image(base_image(), "other"), "team/other"))
+    replace_file(scene.host.store.path / "images" / other.key / "record", b"nonsense")
+    scene.must_start()
+
+
+def test_a_clearance_that_is_lost_is_a_refusal(scene: Ready) -> None:
+    (scene.host.store.path / "images" / scene.record.key / "clearance").unlink()
+    refused = scene.start()
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.subject) == ("no-clearance", scene.record.name)
+    scene.host.store.index(scene.record.root_index).unlink()
+    refused = scene.start()
+    assert isinstance(refused, Refused)
+    assert refused.code == "root-index-unusable"
