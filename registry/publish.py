@@ -105,7 +105,8 @@ class Publisher:
 
     def _push(self, conn: Connection, repository: str, artifact: Artifact, now: datetime) -> None:
         for blob in artifact.blobs:
-            self.store.put(blob.digest, [blob.content], size=len(blob.content))
+            if self.store.size(blob.digest) is None:
+                self.store.put(blob.digest, [blob.content], size=len(blob.content))
             add_blob(conn, repository, blob.digest, len(blob.content), by=REGISTRY.name, now=now)
         parsed = parse_manifest(artifact.manifest, artifact.media_type)
         push = Push(repository=repository, parsed=parsed, tag=artifact.tag, principal=REGISTRY, source="", now=now)

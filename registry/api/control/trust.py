@@ -47,6 +47,7 @@ def post_trust() -> Response:
                     after=str(trust.digest),
                 )
                 enqueue(conn, JobKind.REJUDGE, "all", now=now, priority=Priority.PUSH)
+                enqueue(conn, JobKind.CHECKPOINT, now=now)
     except PolicyError as error:
         return refused(error, "trust.json")
     context().judge.wake()
