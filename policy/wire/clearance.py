@@ -152,7 +152,13 @@ def _read_user(members: Members) -> ResolvedUser:
 
 
 def _write_source(source: DataSource) -> dict[str, JsonValue]:
-    return {"date": source.date, "digest": source.digest, "name": source.name, "records": source.records}
+    return {
+        "broken": source.broken,
+        "date": source.date,
+        "digest": source.digest,
+        "name": source.name,
+        "records": source.records,
+    }
 
 
 def _read_source(members: Members) -> DataSource:
@@ -161,6 +167,7 @@ def _read_source(members: Members) -> DataSource:
         digest=members.line("digest"),
         date=members.line("date", 64),
         records=members.number("records"),
+        broken=members.number("broken"),
     )
     members.end()
     return source

@@ -87,7 +87,7 @@ USERS = st.builds(
     groups=st.lists(st.integers(0, 2**32 - 2), max_size=3).map(tuple),
     home=TEXTS,
 )
-SOURCES = st.builds(DataSource, name=LINES, digest=LINES, date=LINES, records=NUMBERS)
+SOURCES = st.builds(DataSource, name=LINES, digest=LINES, date=LINES, records=NUMBERS, broken=NUMBERS)
 
 
 @st.composite
