@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from ocispec.digest import Digest
 from policy import dsse, wire
@@ -99,16 +99,20 @@ def serve(
 
 def values(conn: Connection, repository: str, tag: str) -> Values | None:
     """What a tag says, or None if there is none of that name."""
+    shown = func.coalesce(tags.c.served, tags.c.pushed)
     row = conn.execute(
         select(tags.c.pushed, tags.c.served, tags.c.statement, images.c.state, images.c.reason, images.c.message)
         .select_from(tags)
-        .outerjoin(images, (images.c.repository == tags.c.repository) & (images.c.digest == tags.c.served))
+        .outerjoin(images, (images.c.repository == tags.c.repository) & (images.c.digest == shown))
         .where(tags.c.repository == repository, tags.c.tag == tag)
     ).first()
     if row is None:
         return None
-    if row.served is None or row.state is None:
+    if row.state is None:
         return Values(pushed=row.pushed, served=None, statement=None, reason="nothing was cleared yet")
+    if row.served is None:
+        reason = f"what was pushed is {row.state}: {row.reason}: {row.message}"
+        return Values(pushed=row.pushed, served=None, statement=None, reason=reason)
     if not State(row.state).may_start:
         reason = f"{row.served} is {row.state}: {row.reason}: {row.message}"
         return Values(pushed=row.pushed, served=None, statement=row.statement, reason=reason)

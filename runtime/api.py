@@ -26,14 +26,20 @@ from policy.cosign import ATTESTATION, PREDICATE_ANNOTATION
 MAX_CANDIDATES: Final = MAX_REFERRERS
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_ANSWER: Final = 2 * dsse.MAX_ENVELOPE
+MAX_REASON: Final = 2000
+"""Characters of a registry's reason that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagAnswer:
-    """What a registry says of a tag; `statement` is the envelope that proves `served`, None if nothing is served."""
+    """What a registry says of a tag; `statement` is the envelope that proves `served`, None if nothing is served.
+
+    `reason` is the registry's word for people, why nothing is; a registry may say none.
+    """
 
     served: Digest | None
     statement: bytes | None
+    reason: str = ""
 
 
 class Budget:
@@ -92,6 +98,7 @@ class Statements:
         return TagAnswer(
             served=Digest.parse(served) if served else None,
             statement=None if statement is None else envelope_of(statement, what=path),
+            reason=fields.text(members, "reason", what=path, default="")[:MAX_REASON],
         )
 
     def about(self, repository: str, digest: Digest, predicate: str) -> Iterator[bytes]:

@@ -202,7 +202,8 @@ class _Puller:
         answer = Statements(self.remote).tag(self.reference)
         envelope = answer.statement
         if envelope is None:
-            raise refuse("not-served", self.reference, "the registry serves nothing under it: no image is cleared")
+            reason = answer.reason or "no image is cleared"
+            raise refuse("not-served", self.reference, f"the registry serves nothing under it: {reason}")
         now, trust = self.clock(), self._trust()
 
         def see(state: HostState) -> tuple[Signed[TagStatement], HostState] | Refused:

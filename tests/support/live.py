@@ -58,11 +58,8 @@ class WholeRegistry(LiveRegistry):
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
         log = (self.folder / "serve.log").open("ab")
-        code = (
-            "import sys; from pathlib import Path; from registry.serve import serve; sys.exit(serve(Path(sys.argv[1])))"
-        )
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(self.settings_file)],
+            [sys.executable, "-m", "pratique", "serve", "--config", str(self.settings_file)],
             stdout=subprocess.PIPE,
             stderr=log,
             env={**os.environ, **self.environment},
