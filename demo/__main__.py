@@ -58,6 +58,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PRATIQUE_CONFIG": str(folder / "config"),
         "PRATIQUE_STORE": str(folder / "host"),
         "PRATIQUE_STATE": str(folder / "state"),
+        "PRATIQUE_ADVISORIES": str(folder / "advisories.db"),
         "REGISTRY_AUTH_FILE": str(folder / "auth.json"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }

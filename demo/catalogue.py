@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.support.packages import SITE_PACKAGES, Wheel, python_files
+from tests.support.packages import SITE_PACKAGES, Wheel, os_release, python_files
 
 USER = "65534:65534"
 ENTRYPOINT = ["/srv/app/main"]
@@ -79,13 +79,13 @@ DENIED = (
         name="orphan",
         wrong="an application that sits on no approved parent",
         reason="no-approved-parent",
-        files=APPLICATION,
+        files={**APPLICATION, **os_release()},
         parent="",
     ),
     Denied(
         name="shadow",
         wrong="a layer that replaces a file owned by its base",
-        reason="file-replaced",
+        reason="replaces-parent-file",
         files={**APPLICATION, "usr/bin/env!": b"#!/bin/sh\nexec /srv/app/other\n"},
     ),
     Denied(

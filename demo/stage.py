@@ -21,7 +21,6 @@ class Result:
 
     code: int
     out: str
-    err: str
 
 
 @dataclass(slots=True)
@@ -55,17 +54,21 @@ class Stage:
         if show:
             self.say(f"$ {self._shown(words)}")
         done = subprocess.run(
-            words, input=send, capture_output=True, text=True, check=False, cwd=self.folder, env=dict(self.environment)
+            words,
+            input=send,
+            stdout=subprocess.PIPE,
+            # What is shown is shown as a terminal would, both streams in their order; JSON is read from one alone.
+            stderr=subprocess.DEVNULL if "--json" in words else subprocess.STDOUT,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env=dict(self.environment),
         )
-        result = Result(done.returncode, done.stdout, done.stderr)
-        if show and not quiet:
-            for text in (result.out, result.err):
-                if text.strip():
-                    self.say("\n".join(f"    {line}" for line in text.rstrip().splitlines()))
+        result = Result(done.returncode, done.stdout)
+        if show and not quiet and result.out.strip():
+            self.say("\n".join(f"    {line}" for line in result.out.rstrip().splitlines()))
         if result.code != expect:
-            raise DemoFailedError(
-                f"{self._shown(words)}: got exit code {result.code}, expected {expect}\n{result.out}{result.err}"
-            )
+            raise DemoFailedError(f"{self._shown(words)}: got exit code {result.code}, expected {expect}\n{result.out}")
         if show and expect:
             self.say(f"    (exit code {expect})")
         return result
