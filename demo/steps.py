@@ -238,7 +238,7 @@ def revoked(stage: Stage) -> None:
 def audited(stage: Stage) -> None:
     """Step 10: who did what, and that nothing of it was changed."""
     stage.step("The audit trail of all of it")
-    stage.pratique("audit", "show", REGISTRY, "--account", "carol")
+    stage.pratique("audit", "show", REGISTRY, "--changes", "--account", "carol")
     stage.pratique("audit", "verify", REGISTRY, "--trust", "trust.json", "--account", "carol")
 
 

@@ -71,7 +71,8 @@ def serve_web(path: Path) -> None:
         backpressure=CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
         websockets=False,
-        log_level=LogLevels.warning,
+        # Its warnings are advice about the settings that we chose, at every start.
+        log_level=LogLevels.error,
         ssl_cert=settings.http.certificate,
         ssl_key=settings.http.key,
         respawn_failed_workers=True,

@@ -1,7 +1,7 @@
 """Show and verify a registry's audit trail; take a decision again from its evidence.
 
-pratique audit show registry.example:5000 [--after 100]
-    number, time, who, from where, event, subject, and the change
+pratique audit show registry.example:5000 [--after 100] [--changes]
+    number, time, who, from where, event, subject, and the change; --changes leaves out who read what
 pratique audit verify registry.example:5000 --trust trust.json
     reads the whole chain: no record is changed, missing or put in later, and the registry signed the head
 pratique audit recompute registry.example:5000 sha256:...        or registry.example:5000/shop/web:1
@@ -15,6 +15,7 @@ registry's own trust.json is believed, which proves only that the registry agree
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -49,6 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("registry", metavar="REGISTRY" if verb is not recompute else "REGISTRY|IMAGE")
         shared.add_account(verb)
         shared.add_json(verb)
+    show.add_argument("--event", metavar="NAME", action="append", help="only events of this kind; may be repeated")
+    show.add_argument("--changes", action="store_true", help="leave out the reads")
     show.add_argument("--after", metavar="N", type=int, default=0, help="only records with a higher number")
     recompute.add_argument("digest", metavar="DIGEST", nargs="?", help="of a manifest; not needed with an IMAGE")
     for verb in (verify, recompute):
@@ -89,11 +92,19 @@ def _show(arguments: argparse.Namespace) -> int:
     registry = control(arguments.registry, arguments.account)
     for records, _ in _pages(registry, max(0, arguments.after)):
         for record in records:
+            if not _wanted(record, arguments):
+                continue
             if arguments.json:
-                as_json(dict(record))
+                # One record a line: the trail is long, and a reader need not hold all of it.
+                print(json.dumps(dict(record), sort_keys=True))
             else:
                 _print(record)
     return Exit.FINE
+
+
+def _wanted(record: JsonObject, arguments: argparse.Namespace) -> bool:
+    event = record.get("event")
+    return not (arguments.changes and event == "read") and (arguments.event is None or event in arguments.event)
 
 
 def _print(record: JsonObject) -> None:

@@ -27,9 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.container import logs
     from runtime.model import ContainerId
 
+    at_start = {"stdout": True, "stderr": True}
     for entry in logs(ContainerId(arguments.name), follow=arguments.follow, state_dir=arguments.state):
-        text = f"{entry.time} {entry.text}" if arguments.timestamps else entry.text
+        text = entry.text.removesuffix("\n")
+        # A long line comes in parts, of which the last alone has its newline.
+        newline = entry.text[len(text) :]
+        stamp = f"{entry.time} " if arguments.timestamps and at_start[entry.stream] else ""
+        at_start[entry.stream] = bool(newline)
         to = sys.stderr if entry.stream == "stderr" else sys.stdout
         # A terminal obeys escapes, a file or a pipe does not: only there are they made harmless.
-        print(clean(text) if to.isatty() else text, file=to, flush=arguments.follow)
+        shown = clean(text) if to.isatty() else text
+        print(f"{stamp}{shown}", end=newline, file=to, flush=arguments.follow)
     return Exit.FINE
