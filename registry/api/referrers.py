@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from flask import Blueprint, Response, request
+from sqlalchemy import Connection
 
 from ocispec.descriptor import MediaType
+from ocispec.digest import Digest
 from ocispec.strictjson import JsonValue
 from registry.access import Role
 from registry.api.base import digest_of, json_response, link_next, page_size, repository_name, require_sight
@@ -30,17 +32,10 @@ def get_referrers(name: str, digest: str) -> Response:
     artifact_type = request.args.get("artifactType", "")
     last = request.args.get("last")
     with context().catalogue.read() as conn:
-        found = manifest_by_digest(conn, repository, subject)
-        if caller().role is Role.HOST and found is not None:
-            check_manifest(conn, context().artifacts, caller(), repository, found, digest)
-        rows = list_referrers(
-            conn,
-            repository,
-            subject,
-            artifact_type=artifact_type,
-            after=digest_of(last) if last is not None else None,
-            limit=limit + 1,
-        )
+        rows: tuple[Referrer, ...] = ()
+        if _may_ask(conn, repository, subject):
+            after = digest_of(last) if last is not None else None
+            rows = list_referrers(conn, repository, subject, artifact_type=artifact_type, after=after, limit=limit + 1)
     page = rows[:limit]
     response = json_response(
         {
@@ -58,6 +53,21 @@ def get_referrers(name: str, digest: str) -> Response:
             query["artifactType"] = artifact_type
         response.headers["Link"] = link_next(f"/v2/{repository}/referrers/{subject}", **query)
     return response
+
+
+def _may_ask(conn: Connection, repository: str, subject: Digest) -> bool:
+    """True if the caller may see what is about a manifest; a host, only if it may have the manifest itself.
+
+    Raises:
+        DeniedError: a host, and the manifest is not cleared.
+    """
+    if caller().role is not Role.HOST:
+        return True
+    found = manifest_by_digest(conn, repository, subject)
+    if found is None:
+        return False
+    check_manifest(conn, context().artifacts, caller(), repository, found, str(subject))
+    return True
 
 
 def _descriptor(referrer: Referrer) -> JsonValue:
