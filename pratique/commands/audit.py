@@ -92,7 +92,7 @@ def _show(arguments: argparse.Namespace) -> int:
     registry = control(arguments.registry, arguments.account)
     for records, _ in _pages(registry, max(0, arguments.after)):
         for record in records:
-            if not _wanted(record, arguments):
+            if not _shown(record, arguments):
                 continue
             if arguments.json:
                 # One record a line: the trail is long, and a reader need not hold all of it.
@@ -102,7 +102,7 @@ def _show(arguments: argparse.Namespace) -> int:
     return Exit.FINE
 
 
-def _wanted(record: JsonObject, arguments: argparse.Namespace) -> bool:
+def _shown(record: JsonObject, arguments: argparse.Namespace) -> bool:
     event = record.get("event")
     return not (arguments.changes and event == "read") and (arguments.event is None or event in arguments.event)
 
