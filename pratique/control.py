@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -35,6 +36,15 @@ PAGE: Final = 500
 """Audit records asked for at once."""
 
 
+_opened: Final = ExitStack()
+"""The connections of this verb, closed at its end."""
+
+
+def close_all() -> None:
+    """Close every connection that `connect` made."""
+    _opened.close()
+
+
 def access_of(account: accounts.Account) -> Access:
     """How the registry of a remembered account is reached."""
     return Access(
@@ -57,7 +67,7 @@ def connect(registry: str, account: str | None = None) -> Remote:
     if found is None and account is not None:
         hint = f"`pratique login {registry} --account {account}`"
         raise CommandError(f"registry {registry}: no account {account!r} is remembered; {hint}")
-    return Remote(registry, access_of(found) if found is not None else None)
+    return _opened.enter_context(Remote(registry, access_of(found) if found is not None else None))
 
 
 def control(registry: str, account: str | None = None) -> Control:

@@ -81,8 +81,8 @@ def _bootstrap(arguments: argparse.Namespace, access: Access) -> str:
     token = shared.secret_from_stdin("one-time token: ")
     if not token:
         raise UsageError("bootstrap: got an empty token")
-    registry = Control(remote=Remote(arguments.registry, access))
-    made = registry.send("POST", "/bootstrap", {"token": token, "name": arguments.account})
+    with Remote(arguments.registry, access) as remote:
+        made = Control(remote=remote).send("POST", "/bootstrap", {"token": token, "name": arguments.account})
     return fields.text(made, "secret", what=f"{arguments.registry}: bootstrap")
 
 
