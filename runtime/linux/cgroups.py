@@ -12,6 +12,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -162,7 +163,7 @@ class Group:
         found: set[int] = set()
         for folder in self.folders:
             for below in _tree(folder):
-                with contextlib.suppress(FileNotFoundError):
+                with _unless_gone():
                     found.update(int(line) for line in (below / "cgroup.procs").read_text().split())
         return frozenset(found - {0})
 
@@ -199,7 +200,7 @@ class Group:
     def _thaw(self) -> None:
         """A frozen task of v1 does not die of SIGKILL before it is thawed."""
         if (point := self.hierarchies.v1.get("freezer")) is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with _unless_gone():
                 _set(point / self.parent / self.name / "freezer.state", "THAWED")
 
     def remove(self, within: float = 10.0) -> None:
@@ -264,6 +265,16 @@ def _set(file: Path, value: str) -> None:
         raise OSError(error.errno, f"write {value!r}: {error.strerror}", str(file)) from error
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over a folder that somebody removes meanwhile: ENOENT before its file was opened, ENODEV after."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _make(folder: Path) -> None:

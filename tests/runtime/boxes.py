@@ -109,12 +109,17 @@ class Box:
         reap()
         return leftovers.take(os.getpid(), "pratique-test-*")
 
+    def ours(self, line: str) -> bool:
+        """False for mounts and loop devices of others: whatever we mount lies below this box's folder."""
+        return not line.startswith(("mount ", "loop device ")) or str(self.folder) in line or self.cgroup_parent in line
+
     def left(self, within: float = 5.0) -> list[str]:
         """What there is now and was not at the beginning."""
         left: list[str] = []
         for _ in range(int(within / 0.2)):
             reap()
-            left = leftovers.settle(self.before, within=0.2, under=os.getpid(), cgroups="pratique-test-*")
+            found = leftovers.settle(self.before, within=0.2, under=os.getpid(), cgroups=f"{self.cgroup_parent}*")
+            left = [line for line in found if self.ours(line)]
             if not left:
                 break
         return left
