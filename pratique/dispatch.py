@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from pratique.exits import CommandError, Exit, UsageError
+from pratique.output import clean
 
 
 class Verb(Protocol):
@@ -74,5 +75,8 @@ def _defect(error: BaseException) -> BaseException:
 def _fail(error: BaseException, code: Exit, *, debug: bool) -> Exit:
     if debug:
         traceback.print_exception(error)
-    print(f"pratique: {error}", file=sys.stderr)
+    # What mends it is the command line's to say, not the exception's message: one line still.
+    repair = getattr(error, "repair", "")
+    message = clean("; ".join(str(error).splitlines()))
+    print(f"pratique: {message}{f' (repair: {clean(repair)})' if repair else ''}", file=sys.stderr)
     return code

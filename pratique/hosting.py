@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ocispec.digest import Digest
     from policy.refusal import Refused
     from runtime.fetch import Progress
-    from runtime.host import Host
+    from runtime.host import Host, Synced
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +61,14 @@ def refused(refusal: Refused, *, json: bool, exit_code: Exit = Exit.DENIED) -> E
         line(f"  object: {refusal.subject}", to=sys.stderr)
         line(f"  reason: {refusal.detail}", to=sys.stderr)
     return exit_code
+
+
+def warn_of(synced: Synced) -> None:
+    """Say on stderr what was offered and refused, and who did not answer, while the verb goes on."""
+    for refusal in synced.refused:
+        line(f"warning: refused {refusal}", to=sys.stderr)
+    for text in synced.silent:
+        line(f"warning: no answer: {text}", to=sys.stderr)
 
 
 def in_use(state: Path) -> tuple[Digest, ...]:

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(pulled, Refused):
         return hosting.refused(pulled, json=arguments.json)
     clearance = pulled.verified.clearance.statement
+    hosting.warn_of(pulled.synced)
     if arguments.json:
         as_json(
             {
