@@ -34,7 +34,7 @@ _LOWEST: Final = 10
 _SIGKILL: Final = 9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Running:
     """A started container: its first process, and our ends of its standard streams."""
 
@@ -44,12 +44,17 @@ class Running:
     stdout: int
     stderr: int
 
+    def close_stdin(self) -> None:
+        """Tell the container that there is no more input."""
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+
     def close(self) -> None:
-        """Close every descriptor."""
-        for fd in (self.pidfd, self.stdin, self.stdout, self.stderr):
-            if fd is not None:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
+        """Close every descriptor, once."""
+        self.close_stdin()
+        for fd in (self.pidfd, self.stdout, self.stderr):
+            os.close(fd)
 
 
 def spawn(request: StartRequest, plan: Plan, group: Group, reaper_fd: int | None = None) -> Running:

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from runtime.linux import syscalls
@@ -202,10 +202,8 @@ class Supervisor:
                 self._input = self._input[written:]
 
     def _close_input(self) -> None:
-        if self.running.stdin is not None:
-            os.close(self.running.stdin)
+        self.running.close_stdin()
         self._input, self.stdin = b"", None
-        self.running = replace(self.running, stdin=None)
 
     def _pass_on(self, numbers: bytes) -> None:
         for number in numbers:
