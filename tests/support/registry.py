@@ -105,6 +105,10 @@ class LiveRegistry:
             end(self.process, seconds=25)
             self.process = None
 
+    def close(self) -> None:
+        """Stop them, if they run: for `contextlib.closing`."""
+        self.stop()
+
     def kill(self) -> None:
         """Kill them: SIGKILL to the parent, with which its workers end."""
         assert self.process is not None
