@@ -51,7 +51,12 @@ check: $(VENV)/.dev ## formatting, lint, types, and the import contract
 test: ## install what tests need, and run them all, with coverage
 	@scripts/install-packages test
 	@$(MAKE) --no-print-directory $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not data" --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -m "not data" --numprocesses 2 --dist loadgroup --cov --cov-report= $(PYTEST)
+	@$(BIN)/coverage report --skip-covered --format=total | sed 's/$$/ % of all packages covered, lines and branches/'
+	@for package in ocispec policy; do \
+		$(BIN)/coverage report --include="$$package/*" --fail-under=95 --format=total | sed "s/$$/ % of $$package\/ covered/" \
+		|| { echo "make test: coverage of $$package/ is below 95 %" >&2; exit 1; }; \
+	done
 
 .PHONY: test-data
 test-data: $(VENV)/.dev ## tests on large real records: make test-data DATA=FOLDER
