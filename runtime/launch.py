@@ -270,6 +270,8 @@ class Launch:
     def _end(self, claim: Claim, container: Container, guards: GuardPost, running: Running, ended: Ended) -> None:
         """Clear up after a container that has ended, or must."""
         clear(container)
+        with contextlib.suppress(ChildProcessError):  # in the ordinary case it was reaped already
+            os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
         running.close()
         if container.keep:
             now = timestamp(time.time())

@@ -90,4 +90,5 @@ __all__ = [
     "StopReason",
     "Tmpfs",
     "main",
+    "sys",
 ]

@@ -154,6 +154,15 @@ def test_a_watch_that_breaks_stops_the_container(box: Box) -> None:
     )
 
 
+def test_a_supervisor_that_breaks_takes_the_container_with_it(box: Box) -> None:
+    detach(box, "sleep", "1000", watch="lambda: sys.exit(3)")
+    until(lambda: look(box).status == "exited")
+    assert look(box).reason == StopReason(code="supervisor-failed", message="SystemExit: 3")
+    with box.start(box.request("sleep", "1000", name="front"), watch="lambda: sys.exit(3)") as process:
+        assert process.wait(10) == 3
+    assert [str(item.name) for item in container.list_containers(box.state)] == ["box"]
+
+
 def test_following_a_log_until_the_container_ends(box: Box) -> None:
     detach(box, "sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done")
     assert [line.text for line in container.logs(NAME, follow=True, state_dir=box.state)] == [
