@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from pratique.exits import CommandError, Exit, UsageError
 from pratique.output import clean
@@ -26,10 +26,22 @@ class Verb(Protocol):
         """Do it; the result is the exit code."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like every other error; the whole usage is in `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{self.prog.partition(' ')[2]}: {message}; `{self.prog} --help` lists what there is")
+
+
 def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
     """Run the verb `name` and return its exit code; errors become one line on stderr."""
     verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verb.configure(parser)
@@ -77,6 +89,13 @@ def _fail(error: BaseException, code: Exit, *, debug: bool) -> Exit:
         traceback.print_exception(error)
     # What mends it is the command line's to say, not the exception's message: one line still.
     repair = getattr(error, "repair", "")
-    message = clean("; ".join(str(error).splitlines()))
+    message = clean("; ".join(_text(error).splitlines()))
     print(f"pratique: {message}{f' (repair: {clean(repair)})' if repair else ''}", file=sys.stderr)
     return code
+
+
+def _text(error: BaseException) -> str:
+    """What the error says; the system's own with the object first, as ours have it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)

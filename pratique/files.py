@@ -29,6 +29,9 @@ def write_new(path: Path, content: bytes, *, replace: bool = False) -> None:
             os.link(draft, path)
         except FileExistsError:
             raise UsageError(f"{path}: exists already, and is not written over") from None
+    except OSError as error:
+        # Of the file that was asked for: the draft's name would tell nobody anything.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         draft.unlink(missing_ok=True)
 

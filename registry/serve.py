@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from policy.errors import PolicyError, TrustError
 from policy.key_files import read_public
 from registry import processes
 from registry.errors import RegistryError
@@ -100,39 +99,41 @@ class _Process:
 
 
 def serve(settings_path: Path) -> int:
-    """Run a registry until SIGTERM or SIGINT; returns the exit code (0 after a stop, 1 after a failure)."""
+    """Run a registry until SIGTERM or SIGINT; returns the exit code of a stop that was asked for, 0.
+
+    Raises:
+        RegistryError: the settings are refused, or a process does not stay up; what was started is stopped.
+        PolicyError: trust.json, the policy or the key is refused.
+        OSError: a file or folder cannot be used.
+    """
     processes.log_to_stderr("serve")
     stopped = processes.stop_flag()
+    settings = load(settings_path)
+    first = first_start(settings, now=processes.utc_now())
+    _tell(first)
+    running = _processes(settings, settings_path.absolute())
     try:
-        settings = load(settings_path)
-        first = first_start(settings, now=processes.utc_now())
-        _tell(first)
-        running = _processes(settings, settings_path.absolute())
-        try:
-            for process in running:
-                process.start()
-            for process in running:
-                process.wait_until_ready(stopped)
-            if not stopped():
-                _say_ready(settings)
-            _watch(running, stopped)
-        finally:
-            for process in reversed(running):
-                process.stop()
-    except (RegistryError, PolicyError, OSError) as error:
-        _log.error("%s", error)
-        return 1
+        for process in running:
+            process.start()
+        for process in running:
+            process.wait_until_ready(stopped)
+        if not stopped():
+            _say_ready(settings)
+        _watch(running, stopped)
+    finally:
+        for process in reversed(running):
+            process.stop()
     return 0
 
 
 def print_key(settings_path: Path) -> int:
-    """Make the registry's key if there is none, and print its public half: officers put it into trust.json."""
+    """Make the registry's key if there is none, and print its public half: officers put it into trust.json.
+
+    Raises:
+        RegistryError, TrustError, OSError: as `serve`.
+    """
     processes.log_to_stderr("serve")
-    try:
-        key = make_key(load(settings_path))
-    except (RegistryError, TrustError, OSError) as error:
-        _log.error("%s", error)
-        return 1
+    key = make_key(load(settings_path))
     sys.stdout.write(key.pem.decode())
     return 0
 

@@ -173,7 +173,10 @@ def load(path: Path) -> Settings:
         raw = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"settings {path}: {error.strerror}") from error
-    return parse(raw)
+    try:
+        return parse(raw)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def parse(raw: bytes) -> Settings:
@@ -222,7 +225,8 @@ def _build(kind: type[T], members: object, prefix: str) -> T:
     declared = dict(_declared(kind))
     for name in members:
         if name not in declared:
-            raise SettingsError(f"setting {prefix}{str(name)[:80]}: unknown key")
+            known = ", ".join(sorted(declared))
+            raise SettingsError(f"setting {prefix}{str(name)[:80]}: unknown key, expected one of {known}")
     values: dict[str, Any] = {}
     for name, (mark, default) in declared.items():
         key = prefix + name
