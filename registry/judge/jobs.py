@@ -135,6 +135,12 @@ def claim(conn: Connection, *, token: str, now: datetime) -> Job | None:
     )
 
 
+def free_claims_of(conn: Connection, worker: str) -> int:
+    """Give back what the worker of that name held: for its successor, which knows that it is dead; how many."""
+    held = _JOBS.claimed_by.startswith(f"{worker}:", autoescape=True)
+    return int(conn.execute(update(schema.jobs).where(held).values(claimed_by="", claimed_until=None)).rowcount)
+
+
 def renew(conn: Connection, job: Job, *, now: datetime) -> None:
     """Hold on to a job that takes long.
 

@@ -40,6 +40,7 @@ def run(settings: Settings, number: int) -> None:
     processes.become(settings.users.judge, "users.judge", settings)
     wake = bind(settings.judge_socket, socket.SOCK_DGRAM) if number == 0 else None
     worker = make_worker(settings, store, catalogue, wake)
+    worker.name = f"{socket.gethostname()[:20]}/judge-{number}"
     worker.run(processes.stop_flag())
     catalogue.close()
 

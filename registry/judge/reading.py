@@ -12,7 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -42,7 +42,9 @@ from scanner.errors import ScanError
 from scanner.model import Report
 
 MAX_FAILURES: Final = 2
-"""How often a child may fail at one thing before that is the answer, until the worker starts anew."""
+"""How often a child may fail at one thing before that is the answer, for FAILED_FOR."""
+
+FAILED_FOR: Final = timedelta(minutes=5)
 
 MAX_REPORTS: Final = 64
 """Reports kept in memory, for a judgement that is taken again at once."""
@@ -87,7 +89,7 @@ class Reader:
         self._store, self._catalogue, self._tasks, self._clock = store, catalogue, tasks, clock
         self._advisory_file = advisory_file
         self._advisory_digest: tuple[tuple[int, int, int], Digest] | None = None
-        self._failures: dict[str, tuple[int, str]] = {}
+        self._failures: dict[str, tuple[int, str, datetime]] = {}
         self._refusals: dict[str, str] = {}
         self._reports: OrderedDict[str, Report] = OrderedDict()
         self._uploads: dict[str, GrowingFile] = {}
@@ -106,15 +108,19 @@ class Reader:
         except OSError:
             return
         feed = GrowingFile(descriptor=descriptor)
-        self._uploads[upload] = feed
-        self._tasks.start(
-            key,
-            "follow",
-            {},
-            feed=feed,
-            limits=Limits(seconds=24 * 3600, cpu_seconds=3600),
-            done=lambda outcome: self._followed(upload, outcome),
-        )
+        try:
+            self._tasks.start(
+                key,
+                "follow",
+                {},
+                feed=feed,
+                limits=Limits(seconds=24 * 3600, cpu_seconds=3600),
+                done=lambda outcome: self._followed(upload, outcome),
+            )
+        except OSError as error:
+            _log.warning("upload %s is not followed: %s", upload, error)
+        else:
+            self._uploads[upload] = feed
 
     def upload_ended(self, upload: str, digest: Digest | None, size: int) -> None:
         """The upload is complete (or, with None, gone)."""
@@ -320,8 +326,6 @@ class Reader:
                 limits=Limits(seconds=120, cpu_seconds=120),
                 done=done,
             )
-        except OSError as error:
-            self._failed(key, f"advisory data {self._advisory_file}: {error.strerror}")
         finally:
             for source in sources:
                 os.close(source)
@@ -353,10 +357,14 @@ class Reader:
         _log.warning("%s", message)
         if len(self._failures) >= MAX_REMEMBERED:
             self._failures.clear()
-        self._failures[key] = (self._failures.get(key, (0, ""))[0] + 1, message)
+        count, _, _ = self._failures.get(key, (0, "", self._clock()))
+        self._failures[key] = (count + 1, message, self._clock())
 
     def _given_up(self, key: str) -> str | None:
-        count, message = self._failures.get(key, (0, ""))
+        count, message, last = self._failures.get(key, (0, "", self._clock()))
+        if count and self._clock() - last > FAILED_FOR:
+            del self._failures[key]
+            return None
         return message if count >= MAX_FAILURES else None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, Protocol
 
-from registry.judge.child import Child, Failed, Outcome, Spawner
+from registry.judge.child import Child, Outcome, Spawner
 from registry.judge.confine import Limits
 
 CHUNK: Final = 256 * 1024
@@ -135,7 +135,10 @@ class Tasks:
     ) -> None:
         """Start `work` as the task `key`, on `sources` (the caller's to close) or on what `feed` gives.
 
-        `done` is called from `step` with the outcome. A child that cannot be started has failed at once.
+        `done` is called from `step` with the outcome; the feed is closed in any case.
+
+        Raises:
+            OSError: no child could be started.
         """
         reader = writer = -1
         try:
@@ -149,8 +152,7 @@ class Tasks:
                 feed.close()
             if writer >= 0:
                 os.close(writer)
-            done(Failed(code="crashed", message=f"no child for {work}: {error}"))
-            return
+            raise OSError(error.errno, f"no child for {work}: {error.strerror or error}") from error
         finally:
             if reader >= 0:
                 os.close(reader)

@@ -57,7 +57,10 @@ class _Parked:
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """One worker. `wake` is the socket that notices come to, None for a worker that only polls."""
+    """One worker. `wake` is the socket that notices come to, None for a worker that only polls.
+
+    Of two workers of one `name`, only one runs at a time: the later one takes over what the earlier one held.
+    """
 
     catalogue: Catalogue
     judge: Judge
@@ -68,6 +71,7 @@ class Worker:
     advisories: AdvisoryFolder
     clock: Callable[[], datetime]
     wake: socket.socket | None = None
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
     _parked: list[_Parked] = field(default_factory=list)
     _import: tuple[Job, int] | None = None
 
@@ -77,6 +81,8 @@ class Worker:
             self.wake.setblocking(False)
             self.tasks.watch(self.wake.fileno())
         with self.catalogue.write() as conn:
+            if freed := jobs.free_claims_of(conn, self.name):
+                _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
             for kind in (JobKind.LIST, JobKind.CHECKPOINT):
                 jobs.enqueue_new(conn, kind, now=self.clock())
         while not should_stop():
@@ -111,7 +117,7 @@ class Worker:
         if len(self._parked) >= MAX_PARKED or not self._may_be_free():
             return False
         with self.catalogue.write() as conn:
-            job = jobs.claim(conn, token=secrets.token_hex(16), now=self.clock())
+            job = jobs.claim(conn, token=f"{self.name}:{secrets.token_hex(12)}", now=self.clock())
         if job is None:
             return False
         self._do(job)
@@ -148,7 +154,9 @@ class Worker:
             self._fail(job, f"{type(error).__name__}: {error}")
         else:
             if waiting is not None:
-                self._parked.append(_Parked(job, time.monotonic(), ready=not waiting.tasks))
+                # Without a child at work nothing would wake it again.
+                ready = not waiting.tasks or not self.tasks.busy
+                self._parked.append(_Parked(job, time.monotonic(), ready=ready))
 
     def _dispatch(self, job: Job) -> Waiting | None:
         match job.kind:
