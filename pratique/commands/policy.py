@@ -27,6 +27,7 @@ from pratique.exits import CommandError, Exit, UsageError
 from pratique.output import as_json, line
 
 if TYPE_CHECKING:
+    from policy.settings import Policy
     from policy.trust import Trust
 
 _MAX: Final = 4 * 1024 * 1024
@@ -99,7 +100,6 @@ def _lint(arguments: argparse.Namespace) -> int:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    from policy.load import load
     from policy.seal import countersign, seal
     from policy.statements import PolicyStatement
     from pratique.envelopes import is_envelope, open_envelope, signers
@@ -110,10 +110,10 @@ def _sign(arguments: argparse.Namespace) -> int:
         opened = open_envelope(raw, str(arguments.file)).statement
         if not isinstance(opened, PolicyStatement):
             raise UsageError(f"{arguments.file}: a {type(opened).__name__}, expected a policy")
-        load(opened.document)
+        _load(opened.document, arguments.file)
         envelope, out = countersign(raw, *shared.read_keys(arguments)), arguments.out or arguments.file
     else:
-        policy = load(raw)
+        policy = _load(raw, arguments.file)
         statement = PolicyStatement(name=policy.name, version=policy.version, document=raw, issued=clock.now())
         envelope = seal(statement, *shared.read_keys(arguments))
         out = arguments.out or arguments.file.with_name(arguments.file.name + ".signed")
@@ -131,7 +131,6 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from ocispec.digest import Digest
-    from policy.load import load
     from policy.statements import PolicyStatement
     from pratique.envelopes import is_envelope, open_envelope, signers, signers_json
 
@@ -144,7 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
         for text in document.decode("utf-8", "backslashreplace").splitlines():
             line(text)
         return Exit.FINE
-    policy = load(document)
+    policy = _load(document, arguments.what)
     if arguments.json:
         as_json(
             {
@@ -168,6 +167,21 @@ def _show(arguments: argparse.Namespace) -> int:
     return Exit.FINE
 
 
+def _load(document: bytes, file: object) -> Policy:
+    """The policy in a document that was read from `file`.
+
+    Raises:
+        CommandError: it is none; the error names the file.
+    """
+    from policy.errors import PolicyError
+    from policy.load import load
+
+    try:
+        return load(document)
+    except PolicyError as error:
+        raise CommandError(f"{file}: {error}") from error
+
+
 def _policy_and_trust(arguments: argparse.Namespace) -> tuple[bytes, Trust | None]:
     from policy.trust import Trust
     from pratique.control import control
@@ -187,11 +201,16 @@ def _policy_and_trust(arguments: argparse.Namespace) -> tuple[bytes, Trust | Non
 
 
 def _publish(arguments: argparse.Namespace) -> int:
+    from policy.statements import PolicyStatement
     from pratique.control import control
+    from pratique.envelopes import open_envelope
     from pratique.files import read_bounded
     from pratique.statements import hand_in
 
     envelope = read_bounded(arguments.file, _MAX)
+    opened = open_envelope(envelope, str(arguments.file)).statement
+    if isinstance(opened, PolicyStatement):
+        _load(opened.document, arguments.file)
     return hand_in(control(arguments.registry, arguments.account), envelope, json=arguments.json)
 
 
