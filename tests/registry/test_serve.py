@@ -215,10 +215,8 @@ def test_trust_and_policy_of_the_settings_are_taken_once() -> None:
 
 def _refused(live: WholeRegistry) -> str:
     """Start a registry that must not start; the line that it says."""
-    code = "import sys; from pathlib import Path; from registry.serve import serve; sys.exit(serve(Path(sys.argv[1])))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(live.settings_file)], capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-m", "pratique", "serve", "--config", str(live.settings_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -270,10 +268,7 @@ def test_key_is_printed_before_the_first_start_for_the_officers() -> None:
     with prepared() as live:
         places = Places(live.settings)
         places.signer_key.unlink()
-        code = (
-            "import sys; from pathlib import Path; from registry.serve import print_key; print_key(Path(sys.argv[1]))"
-        )
-        command = [sys.executable, "-c", code, str(live.settings_file)]
+        command = [sys.executable, "-m", "pratique", "serve", "--config", str(live.settings_file), "--print-key"]
         first = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
         again = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
         assert first == again == places.public_key.read_bytes()
