@@ -55,6 +55,9 @@ class Bundle:
 Expression = Licence | Choice | Bundle
 
 
+_LIBRARY_ERRORS: Final = (RecursionError, ValueError, TypeError, AttributeError, LookupError)
+
+
 @lru_cache(maxsize=4096)
 def parse_expression(text: str) -> Expression | None:
     """Return the expression that `text` spells; None if it is empty, too long, malformed, or names an unknown id."""
@@ -64,7 +67,7 @@ def parse_expression(text: str) -> Expression | None:
         return None
     try:
         return _read(_licensing().parse(text, validate=False, strict=True))
-    except (ExpressionError, ExpressionParseError, PolicyError, RecursionError, ValueError, TypeError, AttributeError):
+    except (ExpressionError, ExpressionParseError, PolicyError, *_LIBRARY_ERRORS):
         # The library lets errors of its own out on some malformed input.
         return None
 

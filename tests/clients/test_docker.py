@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,15 @@ from tests.support.registry import LiveRegistry
 from tests.support.tools import need, need_root
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path: containerd's sockets lie in it, and their paths have 104 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="pq-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.root
-def test_an_image_is_pushed_and_pulled_by_docker(live: LiveRegistry, tmp_path: Path) -> None:
+def test_an_image_is_pushed_and_pulled_by_docker(live: LiveRegistry, short: Path) -> None:
     need_root()
     for tool in ("docker", "dockerd", "containerd"):
         need(tool)
@@ -30,7 +39,7 @@ def test_an_image_is_pushed_and_pulled_by_docker(live: LiveRegistry, tmp_path: P
                 "--mount-proc",
                 "--kill-child",
             ),
-            *(sys.executable, "-m", "tests.clients.with_docker", tmp_path, live.address, live.secrets["pusher"]),
+            *(sys.executable, "-m", "tests.clients.with_docker", short, live.address, live.secrets["pusher"]),
         ],
         capture_output=True,
         text=True,
