@@ -27,7 +27,7 @@ from policy import canonical
 from policy.approve import config_facts
 from policy.model import FileChange, ImageFacts, LayerFacts
 from policy.statements import ResolvedUser
-from registry.judge.users import resolve_user
+from policy.users import resolve_user
 from scanner import codec, facts
 from scanner.inventory import CATALOGERS, inventory
 from scanner.model import Inventory

@@ -32,8 +32,8 @@ from ocispec.inflate import inflate
 from ocispec.layer import LayerContent, read_layer, read_stored_layer
 from ocispec.strictjson import JsonValue, parse
 from policy import canonical
+from policy.users import MAX_FILE
 from registry import assemble
-from registry.judge.users import MAX_FILE
 from registry.visitor import LayerVisitor
 from scanner import codec, facts
 from scanner.advisories.interface import Advisories

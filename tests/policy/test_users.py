@@ -6,7 +6,7 @@ import pytest
 
 from ocispec.errors import LimitError, SpecError
 from policy.statements import ResolvedUser
-from registry.judge.users import MAX_FILE, resolve_user
+from policy.users import MAX_FILE, resolve_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh
 # a comment
