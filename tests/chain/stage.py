@@ -229,9 +229,9 @@ class Chain:
             words = ("approve", reference, "--level", "base", *self.keys(officer), "--account", "alice")
             self.desk.fine(*words)
 
-    def approve_top(self, reference: str) -> None:
-        """The team approves its top layer."""
-        words = ("approve", "--layer", "--top", "1", reference, "--level", "application", *self.keys("team"))
+    def approve_top(self, reference: str, count: int = 1) -> None:
+        """The team approves its top layers."""
+        words = ("approve", "--layer", "--top", count, reference, "--level", "application", *self.keys("team"))
         self.desk.fine(*words, "--account", "dev")
 
     def cleared(self, reference: str) -> None:
