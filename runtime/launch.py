@@ -11,6 +11,7 @@ killed. The caller has one thread and calls from it: the first process is cloned
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import time
@@ -38,7 +39,7 @@ from runtime.state import DEFAULT_STATE, Claim, StateStore, clear, process_start
 from runtime.supervise import FORWARDED, Ended, Forward, Supervisor, Watch
 
 DEFAULT_PARENT: Final = "pratique"
-"""The cgroup that all containers' groups lie in."""
+"""The cgroup that the groups of all containers of DEFAULT_STATE lie in."""
 MAX_ARGV: Final = 64
 """Arguments of a command line that the state remembers."""
 _PATIENCE: Final = 0.2
@@ -55,13 +56,13 @@ def run(
     watch: Watch | None = None,
     watch_interval: float = 1.0,
     on_stop: Callable[[StopReason], None] | None = None,
-    cgroup_parent: str = DEFAULT_PARENT,
+    cgroup_parent: str | None = None,
 ) -> int | ContainerId:
     """Start the container; return its exit code, or with `detach` its name as soon as its program runs.
 
     `watch` is asked every `watch_interval` seconds while it runs; a reason, or an exception, stops it.
     Detached, `watch` opens what it needs when it is asked: descriptors do not survive the change of process.
-    `on_stop` is told of the reason, in the foreground.
+    `on_stop` is told of the reason, in the foreground. `cgroup_parent` is by default the state folder's own.
 
     Raises:
         ContainerError: nothing was started, and nothing is left. Its `exit_code` is what a command ends
@@ -74,10 +75,17 @@ def run(
         watch=watch,
         watch_interval=watch_interval,
         on_stop=on_stop,
-        cgroup_parent=str(ContainerId(cgroup_parent)),
+        cgroup_parent=str(ContainerId(cgroup_parent or parent_of(state_dir))),
         detach=detach,
     )
     return launch.detached() if detach else launch.foreground()
+
+
+def parent_of(state_dir: Path) -> str:
+    """The parent cgroup of the containers in a state folder: names are unique in one folder, cgroups on one host."""
+    if state_dir == DEFAULT_STATE:
+        return DEFAULT_PARENT
+    return f"{DEFAULT_PARENT}-{hashlib.sha256(os.fsencode(state_dir.absolute())).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import NameTakenError, NoSuchContainerError, StateError
+from runtime.launch import parent_of
 from runtime.model import ContainerId, Shown, StopReason
 from runtime.record import Container, from_json, reason_from_json, reason_to_json, to_json
-from runtime.state import StateStore, process_start
+from runtime.state import DEFAULT_STATE, StateStore, process_start
 
 NAME = ContainerId("box")
 RECORD = Container(
@@ -154,3 +155,10 @@ def test_a_record_is_replaced_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in claim.folder.iterdir()) == ["lock", "state"]
     assert (claim.folder / "state").stat().st_mode & 0o077 == 0 or claim.folder.stat().st_mode & 0o077 == 0
     claim.release(remove=True)
+
+
+def test_state_folders_do_not_share_cgroups(tmp_path: Path) -> None:
+    """Two containers of one name in two state folders must not meet in one cgroup."""
+    assert parent_of(DEFAULT_STATE) == "pratique"
+    assert parent_of(tmp_path / "a") != parent_of(tmp_path / "b")
+    assert parent_of(tmp_path / "a").startswith("pratique-")
