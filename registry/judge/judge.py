@@ -16,7 +16,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from ocispec.manifest import Index, Manifest, parse_manifest
 from policy import codec, dsse, wire
 from policy.errors import TrustError
 from policy.evidence import Scan, gather
+from policy.load import load_verified
 from policy.model import Evidence, State
 from policy.statements import RevocationList
 from policy.trust import Trust
@@ -88,6 +89,9 @@ class Judge:
     clock: Callable[[], datetime]
     taught: set[Digest] = field(default_factory=set)
     taught_generation: int = -1
+    policy: Digest | None = None
+    renew_after: timedelta | None = None
+    """The policy that was last looked at, and what it says of renewals."""
 
     def judge(self, job: Job) -> Waiting | None:
         """Do a JUDGE job: what it waits for, or None when its result was written.
@@ -200,8 +204,12 @@ class Judge:
                 message = "this registry has no trust.json yet"
                 return Obstacle(state=State.QUARANTINED, reason="no-trust", message=message)
             trust.check_in_force(now)
-            if statements.current_policy(conn, trust, now) is None:
+            policy = statements.current_policy(conn, trust, now)
+            if policy is None:
                 return Obstacle(state=State.QUARANTINED, reason="no-policy", message="this registry has no policy yet")
+            if self.policy != policy.digest:
+                self.policy = policy.digest
+                self.renew_after = load_verified(policy.statement.document).clearance.renew_after
         except TrustError as error:
             return Obstacle(state=State.QUARANTINED, reason=f"trust-{error.code}", message=str(error))
         return trust
@@ -227,6 +235,7 @@ class Judge:
             obstacle=_obstacle(judged.obstacle),
             list_number=revocations,
             keys=statements.keys_of_image(config.digest, config.diff_ids),
+            renew_after=self.renew_after,
         )
         self._write(job, result, generation)
 

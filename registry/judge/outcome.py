@@ -54,6 +54,7 @@ class Result:
     keys: tuple[str, ...] = ()
     index_state: State | None = None
     children: tuple[Digest, ...] = ()
+    renew_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,7 @@ class Outcomes:
         )
         cleared = Cleared(repository=repository, digest=digest, clearance=envelope, children=result.children)
         serve(conn, self.audit, self.signer, self.publisher, cleared, now=now)
-        return renew_at(said.issued, said.expires, now)
+        return renew_at(said.issued, said.expires, now, result.renew_after)
 
     def _withhold(self, conn: Connection, repository: str, digest: Digest) -> None:
         table = schema.clearances
@@ -190,10 +191,14 @@ class Outcomes:
         return True
 
 
-def renew_at(issued: datetime, expires: datetime, now: datetime) -> datetime:
-    """Half of a clearance's life; its end, where that is nearer than SOONEST."""
+def renew_at(issued: datetime, expires: datetime, now: datetime, after: timedelta | None = None) -> datetime:
+    """When a clearance is renewed: `after` its beginning, as a policy may say, at half of its life at the latest.
+
+    At its end, where half of its life is nearer than SOONEST.
+    """
     half = issued + (expires - issued) / 2
-    return half if half - now >= SOONEST else max(expires, now + SOONEST)
+    when = half if after is None else min(half, issued + after)
+    return when if when - now >= SOONEST else max(expires, now + SOONEST)
 
 
 def _transition(row: Row[tuple[object, ...]], result: Result) -> Transition | states.Refused | None:

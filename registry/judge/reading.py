@@ -27,7 +27,7 @@ from policy import canonical
 from policy.model import State
 from registry import assemble
 from registry.catalogue.database import Catalogue
-from registry.errors import BlobUnknownError
+from registry.errors import BlobUnknownError, RegistryError
 from registry.judge import layers as kept
 from registry.judge.child import Answered, Failed, Outcome, Refused
 from registry.judge.confine import Limits
@@ -115,7 +115,7 @@ class Reader:
                 {},
                 feed=feed,
                 limits=Limits(seconds=24 * 3600, cpu_seconds=3600),
-                done=lambda outcome: self._followed(upload, outcome),
+                done=self._guarded(key)(lambda outcome: self._followed(upload, outcome)),
             )
         except OSError as error:
             _log.warning("upload %s is not followed: %s", upload, error)
@@ -205,6 +205,7 @@ class Reader:
         }
         limits = Limits(seconds=seconds, cpu_seconds=seconds)
 
+        @self._guarded(key)
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Answered):
                 if not self._keep(descriptor.digest, outcome.parts):
@@ -252,6 +253,7 @@ class Reader:
         return Waiting(frozenset({key}))
 
     def _start_assembly(self, key: str, chain: Digest, parts: list[bytes], count: int) -> None:
+        @self._guarded(key)
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Answered) and len(outcome.parts) == 2:
                 made, index = outcome.parts
@@ -345,6 +347,20 @@ class Reader:
             except ScanError as error:
                 return str(error)
         return self._advisory_digest[1]
+
+    def _guarded(self, key: str) -> Callable[[Callable[[Outcome], None]], Callable[[Outcome], None]]:
+        """What is done with an outcome, with the store's and the catalogue's errors as failures of the task `key`."""
+
+        def guard(function: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+            def done(outcome: Outcome) -> None:
+                try:
+                    function(outcome)
+                except (RegistryError, OSError) as error:
+                    self._failed(key, f"{key}: {error}")
+
+            return done
+
+        return guard
 
     # ---- failures ---------------------------------------------------------------------------------------------
 

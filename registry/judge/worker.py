@@ -86,7 +86,12 @@ class Worker:
             for kind in (JobKind.LIST, JobKind.CHECKPOINT):
                 jobs.enqueue_new(conn, kind, now=self.clock())
         while not should_stop():
-            self.step(_POLL_SECONDS)
+            try:
+                self.step(_POLL_SECONDS)
+            except (RegistryError, OSError) as error:
+                # The catalogue is away, or the disk full: jobs and claims stay as they are, and it may pass.
+                _log.error("%s", error)
+                time.sleep(_POLL_SECONDS)
         self.close()
 
     def step(self, timeout: float) -> None:
