@@ -1,4 +1,4 @@
-"""The documentation is true of the code as far as a machine can tell: verbs, command lines, links, paths, tests' names."""
+"""The documentation is true of the code, as far as a machine can tell: verbs, command lines, links, paths, tests."""
 
 from __future__ import annotations
 
