@@ -80,11 +80,7 @@ class Worker:
         if self.wake is not None:
             self.wake.setblocking(False)
             self.tasks.watch(self.wake.fileno())
-        with self.catalogue.write() as conn:
-            if freed := jobs.free_claims_of(conn, self.name):
-                _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
-            for kind in (JobKind.LIST, JobKind.CHECKPOINT):
-                jobs.enqueue_new(conn, kind, now=self.clock())
+        self.begin()
         while not should_stop():
             try:
                 self.step(_POLL_SECONDS)
@@ -93,6 +89,14 @@ class Worker:
                 _log.error("%s", error)
                 time.sleep(_POLL_SECONDS)
         self.close()
+
+    def begin(self) -> None:
+        """Take over what a worker of this name held when it died, and see to the jobs that are always there."""
+        with self.catalogue.write() as conn:
+            if freed := jobs.free_claims_of(conn, self.name):
+                _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
+            for kind in (JobKind.LIST, JobKind.CHECKPOINT):
+                jobs.enqueue_new(conn, kind, now=self.clock())
 
     def step(self, timeout: float) -> None:
         """One round: notices, parked jobs, a new job, children."""

@@ -138,6 +138,7 @@ class Bench:
             Signer(key=self.ring.registry, registry=REGISTRY, memory=self.memory, clock=self.clock)
         )
         self.worker = self.new_worker()
+        self.worker.begin()
 
     def clock(self) -> datetime:
         """The time on the bench."""

@@ -1,0 +1,136 @@
+"""Advisory data that is handed in: imported beside the judge's work, and everything judged by it again."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from ocispec.digest import Digest
+from registry.catalogue import schema
+from registry.judge import jobs
+from registry.judge.jobs import JobKind
+from registry.judge.judge import report_key
+from registry.judge.works import read_report
+from tests.support.bench import Bench
+from tests.support.images import image
+from tests.support.packages import Deb, dpkg_files, os_release
+
+REPOSITORY = "team/base"
+RECORD = {
+    "schema_version": "1.6.0",
+    "id": "DEBIAN-CVE-2026-0001",
+    "modified": "2026-01-01T00:00:00Z",
+    "aliases": ["CVE-2026-0001"],
+    "affected": [
+        {
+            "package": {"ecosystem": "Debian:13", "name": "tool"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0-1"}]}],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    made.publish()
+    made.settle()
+    yield made
+    made.close()
+
+
+def _hand_in(bench: Bench, kind: str, name: str, content: Path) -> None:
+    """As the control API does."""
+    digest = Digest.of(content.read_bytes())
+    content.rename(bench.worker.advisories.incoming(digest, kind))
+    with bench.catalogue.write() as conn:
+        conn.execute(
+            insert(schema.advisories).values(
+                digest=digest,
+                kind=kind,
+                name=name,
+                date=bench.now,
+                records=0,
+                imported=bench.now,
+                imported_by="scanner",
+                current=True,
+            )
+        )
+        jobs.enqueue(conn, JobKind.ADVISORIES, now=bench.now)
+
+
+def _settle(bench: Bench) -> None:
+    deadline = time.monotonic() + 30
+    while not bench.worker.idle():
+        assert time.monotonic() < deadline
+        bench.worker.step(0.05)
+
+
+def _osv(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("DEBIAN-CVE-2026-0001.json", json.dumps(RECORD))
+    return path
+
+
+def test_new_advisories_judge_everything_again(bench: Bench, tmp_path: Path) -> None:
+    built = image([{**os_release(), **dpkg_files([Deb(name="tool", version="1.0-1")])}])
+    bench.push(REPOSITORY, built, "1")
+    bench.approve(REPOSITORY, built, "base", bench.ring.alice, bench.ring.bob)
+    _settle(bench)
+    raw = bench.store.get_derived(report_key(built.digest))
+    assert raw is not None
+    assert read_report(raw).findings == ()
+    _hand_in(bench, "osv", "osv Debian:13", _osv(tmp_path / "all.zip"))
+    _settle(bench)
+    raw = bench.store.get_derived(report_key(built.digest))
+    assert raw is not None
+    report = read_report(raw)
+    assert [finding.id for finding in report.findings] == ["DEBIAN-CVE-2026-0001"]
+    assert [source.name for source in report.data] == ["osv Debian:13"]
+    with bench.catalogue.read() as conn:
+        row = conn.execute(select(schema.advisories)).one()
+        events = conn.scalars(select(schema.audit.c.after).where(schema.audit.c.event == "advisories")).all()
+    assert row.records == 1
+    assert events == ["imported"]
+
+
+def test_l7_data_that_cannot_be_read_leave_the_data_before(bench: Bench, tmp_path: Path) -> None:
+    _hand_in(bench, "osv", "osv Debian:13", _osv(tmp_path / "all.zip"))
+    _settle(bench)
+    before = bench.worker.advisories.snapshot.read_bytes()
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    _hand_in(bench, "kev", "kev", bad)
+    _settle(bench)
+    assert bench.worker.advisories.snapshot.read_bytes() == before
+    with bench.catalogue.read() as conn:
+        events = conn.scalars(select(schema.audit.c.after).where(schema.audit.c.event == "advisories")).all()
+    assert events[-1].startswith("import failed")
+
+
+def test_whole_snapshot_replaces_what_was_there(bench: Bench, tmp_path: Path) -> None:
+    _hand_in(bench, "osv", "osv Debian:13", _osv(tmp_path / "all.zip"))
+    _settle(bench)
+    snapshot = tmp_path / "snapshot.sqlite"
+    snapshot.write_bytes(bench.worker.advisories.snapshot.read_bytes())
+    bench.worker.advisories.snapshot.unlink()
+    with bench.catalogue.write() as conn:
+        conn.execute(schema.advisories.update().values(current=False))
+    _hand_in(bench, "snapshot", "snapshot", snapshot)
+    _settle(bench)
+    assert bench.worker.advisories.snapshot.exists()
+    other = tmp_path / "other.sqlite"
+    other.write_bytes(b"no database")
+    with bench.catalogue.write() as conn:
+        conn.execute(schema.advisories.update().values(current=False))
+    _hand_in(bench, "snapshot", "snapshot", other)
+    _settle(bench)
+    with bench.catalogue.read() as conn:
+        events = conn.scalars(select(schema.audit.c.after).where(schema.audit.c.event == "advisories")).all()
+    assert events[-1].startswith("import failed")
