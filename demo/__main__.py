@@ -13,6 +13,11 @@ from pathlib import Path
 
 from demo import steps
 from demo.stage import DemoFailedError, Stage
+from runtime.linux import syscalls
+from tests.support import leftovers
+
+PR_SET_CHILD_SUBREAPER = 36
+"""linux/prctl.h."""
 
 
 def main() -> int:
@@ -26,6 +31,9 @@ def main() -> int:
     stage = Stage(folder, _environment(folder))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     registry: subprocess.Popen[bytes] | None = None
+    # Whoever outlives its parent becomes a child of this process, so nothing of the demo can hide.
+    syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    before = leftovers.take(os.getpid(), "pratique*")
     try:
         steps.keys_and_registry(stage)
         registry = steps.start_registry(stage)
@@ -47,8 +55,14 @@ def main() -> int:
         steps.stop_everything(stage, registry)
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
-    stage.say("\nThe demo is over; it left nothing running and nothing on disk.")
-    return 0
+    left = leftovers.settle(before, under=os.getpid(), cgroups="pratique*")
+    for line in left:
+        stage.say(f"left behind: {line}")
+    if not left:
+        stage.say(
+            "\nThe demo is over. Left behind: no process, descriptor, mount, cgroup, namespace, loop device or file."
+        )
+    return 1 if left else 0
 
 
 def _environment(folder: Path) -> dict[str, str]:
