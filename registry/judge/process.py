@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from registry import processes
 from registry.audit import Audit
 from registry.catalogue.database import Catalogue
+from registry.errors import StorageError
 from registry.judge.importing import AdvisoryFolder
 from registry.judge.judge import Judge
 from registry.judge.keeper import Remote
@@ -26,6 +28,7 @@ from registry.sockets import bind
 from registry.store.interface import BlobStore
 from registry.store.open import open_store
 
+_log = logging.getLogger("pratique.judge")
 _CHILDREN_A_PROCESSOR: Final = 2
 
 
@@ -35,6 +38,10 @@ def run(settings: Settings, number: int) -> None:
     with catalogue.read():
         pass  # the driver is imported with the first connection
     catalogue.close()
+    try:
+        store.check()  # and with it, what the store's client imports when it is first used
+    except StorageError as error:
+        _log.warning("%s", error)  # it may come back; jobs wait for it
     warm_signing()
     warm()
     processes.become(settings.users.judge, "users.judge", settings)
