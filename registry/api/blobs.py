@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from typing import BinaryIO, Final
@@ -14,10 +15,12 @@ from registry.api.base import digest_of, empty_response, repository_name, requir
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using, remove_blob
 from registry.context import caller, context, source
-from registry.errors import BlobUnknownError, InUseError, RangeInvalidError
+from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
 from registry.visibility import check_blob
 
 blueprint = Blueprint("blobs", __name__)
+
+_log = logging.getLogger("pratique.registry")
 
 CHUNK: Final = 512 * 1024
 """Bytes that are sent at a time."""
@@ -46,7 +49,7 @@ def get_blob(name: str, digest: str) -> Response:
     if request.method != "HEAD":
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
         context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
-        body = _sent(stream)
+        body = _sent(stream, length, wanted)
     return Response(body, status=status, headers=headers, content_type="application/octet-stream")
 
 
@@ -90,10 +93,21 @@ def _asked_range(size: int) -> tuple[int, int, int]:
     return start, end - start + 1, 206
 
 
-def _sent(stream: BinaryIO) -> Iterator[bytes]:
+def _sent(stream: BinaryIO, length: int, digest: Digest) -> Iterator[bytes]:
+    """The bytes of a blob that were promised.
+
+    Raises:
+        StorageError: there are fewer. The server breaks the connection off, so that nobody waits for the rest.
+    """
+    sent = 0
     with stream:
         while chunk := stream.read(CHUNK):
+            sent += len(chunk)
             yield chunk
+    if sent != length:
+        message = f"blob {digest}: got {sent} bytes from the store, expected {length}"
+        _log.error("%s", message)  # behind the headers no handler of the application sees it
+        raise StorageError(message)
 
 
 def location(repository: str, digest: Digest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -92,7 +93,7 @@ def test_a_layer_that_is_not_what_was_cleared(
                 assert broken.code == 1
                 assert "Traceback" in broken.err
             else:
-                one_line(broken, 1, f"layer {layer}: ")
+                one_line(broken, 1, f"{layer}: ")
             whole(host, chain.app)
             assert not [path for path in store_of(host) if "/images/" in path or "/indexes/" in path]
     host.fine("pull", app)
@@ -137,17 +138,31 @@ def test_what_a_registry_does_not_know_or_take(chain: Chain, host: Desk) -> None
 # ---- what this host keeps ------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_store_starts_nothing_and_says_what_is_damaged(chain: Chain, app: str, host: Desk) -> None:
+def test_a_damaged_record_is_refused_and_mended_by_a_pull(chain: Chain, app: str, host: Desk) -> None:
+    """What the host has proven nothing of is a refusal, with its code and object; a pull writes the record anew."""
     host.fine("pull", app)
     (record,) = (host.store / "images").glob("*/record")
-    trust = next(path for path in (host.store / "host").iterdir() if path.name.startswith("trust"))
-    for path, verb, says in ((record, "verify", (f"record {record.parent.name}: ",)), (trust, "verify", ("trust",))):
-        right = path.read_bytes()
-        path.write_bytes(right[: len(right) // 2])
-        check(Case(name=path.name, prepare=lambda _, verb=verb: (verb, app), says=says), host)  # type: ignore[misc]  # bound now
-        check(Case(name=path.name, prepare=lambda _: ("run", "--pull", "never", app), says=says, code=125), host)
-        path.write_bytes(right)
+    right = record.read_bytes()
+    record.write_bytes(right[: len(right) // 2])
+    for code, words in ((3, ("verify", app)), (125, ("run", "--pull", "never", app))):
+        refused = host.pratique(*words)
+        assert (refused.code, refused.out) == (code, ""), refused
+        assert refused.err.splitlines()[:2] == ["refused: store-unusable", f"  object: {app}"], refused
+        assert f"record {record.parent.name}: " in refused.err, refused
+    host.fine("pull", app)
+    assert json.loads(record.read_bytes()).keys() == json.loads(right).keys()
     host.fine("verify", app)
+
+
+def test_a_damaged_trust_is_believed_by_no_verb(chain: Chain, app: str, host: Desk) -> None:
+    (trust,) = (host.store / "host").glob("trust*")
+    trust.write_bytes(trust.read_bytes()[:100])
+    for code, words in ((3, ("verify", app)), (125, ("run", app)), (3, ("pull", app))):
+        refused = host.pratique(*words)
+        assert (refused.code, refused.out) == (code, ""), refused
+        assert refused.err.splitlines()[:2] == ["refused: malformed", "  object: trust.json"], refused
+        assert "not JSON" in refused.err, refused
+    check(Case(name="show", prepare=lambda _: ("host", "show"), says=("trust.json", "not JSON")), host)
 
 
 ON_A_SMALL_DISK = """
@@ -230,7 +245,7 @@ def test_the_registry_is_killed_while_an_image_is_pushed(chain: Chain, app: str,
     with subprocess.Popen(
         [*pushing, f"oci:{layout}:t", f"docker://{reference}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as push:
-        grows(chain.live.settings.store_folder / "tmp", 4 << 20, push)
+        grows(chain.live.settings.store_folder / "uploads", 4 << 20, push)
         kill(chain)
         one_line(host.pratique("status", app, "--account", "dev"), 1, chain.address)
         assert push.wait(60) != 0
