@@ -40,13 +40,13 @@ class _Parser(argparse.ArgumentParser):
 
 def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
     """Run the verb `name` and return its exit code; errors become one line on stderr."""
-    verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
-    parser = _Parser(
-        prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    verb.configure(parser)
     failed = Exit.NOT_STARTED if name == "run" else Exit.FAILED
     try:
+        verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
+        parser = _Parser(
+            prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        verb.configure(parser)
         return verb.run(parser.parse_args(arguments))
     except UsageError as error:
         return _fail(error, Exit.USAGE, debug=debug)

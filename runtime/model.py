@@ -264,3 +264,5 @@ class StopReason:
 
     code: str
     message: str
+    at_once: bool = False
+    """Kill it: no stop signal, no grace. Not kept in its record: it says how it ends, not why."""

@@ -28,7 +28,7 @@ from ocispec.access import Access
 from ocispec.blobs import StoredImage, load_image
 from ocispec.descriptor import Descriptor
 from ocispec.digest import Digest
-from ocispec.errors import RemoteError, SpecError
+from ocispec.errors import RemoteError, RemoteMissingError, SpecError
 from ocispec.manifest import Index, Manifest
 from ocispec.platform import Platform, choose
 from ocispec.reference import Reference
@@ -199,7 +199,11 @@ class _Puller:
         if self.reference.digest is not None:
             return self.reference.digest, None
         tagged = self.reference.tag or "latest"
-        answer = Statements(self.remote).tag(self.reference)
+        try:
+            answer = Statements(self.remote).tag(self.reference)
+        except RemoteMissingError:
+            detail = "the registry has no such tag, or none that this host may know of"
+            raise refuse("not-there", self.reference, detail) from None
         envelope = answer.statement
         if envelope is None:
             reason = answer.reason or "no image is cleared"

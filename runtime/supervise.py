@@ -239,8 +239,11 @@ class Supervisor:
             self.stop(reason)
 
     def stop(self, reason: StopReason) -> None:
-        """Tell the container to stop, and remember why; it is killed after its grace."""
+        """Tell the container to stop, and remember why; it is killed after its grace, or at once."""
         self._reason = reason
+        if reason.at_once:
+            self.kill()
+            return
         self._signal(self.request.stop_signal)
         self._kill_at = time.monotonic() + self.request.stop_grace
 

@@ -84,7 +84,11 @@ class Watcher:
             return None
         if self._terms.action not in _STOPS or now < self._since + self._terms.after:
             return None
-        return StopReason(code=self._refused.code, message=f"{self._refused.subject}: {self._refused.detail}")
+        return StopReason(
+            code=self._refused.code,
+            message=f"{self._refused.subject}: {self._refused.detail}",
+            at_once=self._terms.action is RunAction.KILL,
+        )
 
     def _renew(self, verified: Verified, now: datetime) -> None:
         clearance = verified.clearance.statement

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 
+# First, because xdist reads the groups in this very hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put each test that names no group into the group of its file (`--dist loadgroup`)."""
     for item in items:

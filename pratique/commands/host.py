@@ -95,7 +95,7 @@ def _sync(host: Host, arguments: argparse.Namespace) -> int:
             }
         )
     else:
-        for text in synced.news or ("nothing new",):
+        for text in synced.news or (("nothing new",) if synced.fine else ()):
             line(text)
         for refusal in synced.refused:
             hosting.refused(refusal, json=False)

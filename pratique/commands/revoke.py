@@ -3,7 +3,8 @@
 pratique revoke --registry REG --reason 'first list' --key alice.key --key bob.key
     the first revocation list, which may be empty: hosts start nothing before there is one
 pratique revoke --digest REG/base/debian:13 --reason 'backdoor in liblzma' --key alice.key --key bob.key
-    an image by reference (its manifest and config) or any DIGEST of a manifest, config, root index or statement
+    an image by reference (its manifest, its config, and its layers with all that is built on them), or any one
+    DIGEST of a manifest, config, chain, root index or statement
 pratique revoke --registry REG --component 'pkg:deb/debian/xz-utils@5.6.*' --reason ... --key ... --key ...
 pratique revoke --registry REG --layer sha256:... | --key-id sha256:... | --lift ENTRY ...
 pratique revoke --registry REG --digest ... --reason ... --key alice.key --out list.next
@@ -147,7 +148,13 @@ def _following(
 
 
 def _digests(text: str, registry: Control) -> list[Digest]:
-    """A digest as it is; of an image its manifest and config, so that its content stays revoked in another manifest."""
+    """A digest as it is; of an image its manifest, its config, and the chain ID of its layers.
+
+    So its content stays revoked in another manifest or under another config, and so does what is built on it, even
+    where its approval is withheld (docs/adr/0020).
+    """
+    from ocispec.blobs import load_image
+    from ocispec.config import chain_ids
     from ocispec.digest import Digest
     from ocispec.manifest import Manifest
     from ocispec.reference import Reference
@@ -157,7 +164,10 @@ def _digests(text: str, registry: Control) -> list[Digest]:
     reference = Reference.parse(text)
     target = reference.digest if reference.digest is not None else (reference.tag or "latest")
     document = registry.remote.manifest(reference.repository, target)
-    return [document.digest, document.config.digest] if isinstance(document, Manifest) else [document.digest]
+    if not isinstance(document, Manifest):
+        return [document.digest]
+    image = load_image(registry.remote.repository(reference.repository), document)
+    return [document.digest, document.config.digest, *chain_ids(image.config.diff_ids)[-1:]]
 
 
 def _entries(revocations: RevocationList) -> set[tuple[str, str]]:

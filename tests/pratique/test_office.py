@@ -152,7 +152,7 @@ def test_a_revoked_base_takes_its_application_with_it(office: Office, tmp_path: 
     ran = call("status", reference, "--wait")
     assert (ran.code, ran.out.startswith("revoked: ")) == (3, True)
     office.live.until("revoke/base", "1", "revoked")
-    entries = _listed(office, 2)
+    entries = _listed(office, 3)  # manifest, config, chain ID
     lift = [part for entry in entries for part in ("--lift", entry)]
     both = ("--key", office.key("alice"), "--key", office.key("bob"))
     good("revoke", "--registry", office.address, *lift, "--reason", "was another image", *both)

@@ -111,8 +111,9 @@ def test_an_image_is_pulled_by_digest_without_a_tag_statement(
 ) -> None:
     registry.fake.documents.pop("/api/v1/tags/1.0/team/app")
     assert _pulled(_pull(registry, host, app, reference=app.pinned)).record.manifest == app.built.digest
-    with pytest.raises(RemoteMissingError):
-        _pull(registry, host, app)
+    refused = _pull(registry, host, app)
+    assert isinstance(refused, Refused)
+    assert (refused.code, refused.subject) == ("not-there", str(app.reference))
 
 
 def test_the_child_of_a_cleared_index_is_pulled(registry: ClearedRegistry, host: Host) -> None:
