@@ -280,6 +280,13 @@ def test_output_that_nobody_reads_does_not_stop_the_watch(box: Box) -> None:
     assert process.returncode == 128 + signal.SIGKILL
 
 
+def test_a_reason_that_says_at_once_leaves_no_time_to_end(box: Box) -> None:
+    reason = "lambda: StopReason(code='revoked', message='the base', at_once=True)"
+    command = box.request("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done", stop_grace=30.0)
+    with box.start(command, watch=reason, watch_interval="0.2") as process:
+        assert process.wait(10) == 128 + signal.SIGKILL
+
+
 def box_is_running(box: Box) -> bool:
     """True until the container's first process has ended; its launcher may still be busy with its output."""
     groups = Path("/sys/fs/cgroup").glob(f"**/{box.cgroup_parent}/box/cgroup.procs")
