@@ -9,7 +9,7 @@ handed in later. Without them everything stays quarantined.
     judge    own user; as many as the settings say
     web      own user
 
-They are watched, started again when they end by themselves, and stopped in the other order.
+They are watched, started again when they end by themselves, and stopped: the web first, then the others.
 A process that cannot stay up stops the registry: half of one would be worse to find.
 """
 
@@ -85,11 +85,15 @@ class _Process:
         self.started[:] = [at for at in self.started if now - at < RESTART_SECONDS]
         return len(self.started) > MAX_RESTARTS
 
-    def stop(self) -> None:
-        """End it: kindly, and by force after STOP_SECONDS."""
-        if self.popen is None or self.popen.poll() is not None:
+    def terminate(self) -> None:
+        """Tell it to stop."""
+        if self.popen is not None and self.popen.poll() is None:
+            self.popen.terminate()
+
+    def wait(self) -> None:
+        """Return when it has ended, by force after STOP_SECONDS."""
+        if self.popen is None:
             return
-        self.popen.terminate()
         try:
             self.popen.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -121,8 +125,7 @@ def serve(settings_path: Path) -> int:
             _say_ready(settings)
         _watch(running, stopped)
     finally:
-        for process in reversed(running):
-            process.stop()
+        _stop(running)
     return 0
 
 
@@ -169,6 +172,17 @@ def _processes(settings: Settings, path: Path) -> list[_Process]:
         *judges,
         _Process("web", [sys.executable, "-m", "registry.web", str(path)], lambda: _listens(settings)),
     ]
+
+
+def _stop(running: Sequence[_Process]) -> None:
+    """The web first, which finishes its requests; then the others at once: their work is in the queue."""
+    *inner, web = running
+    web.terminate()
+    web.wait()
+    for process in inner:
+        process.terminate()
+    for process in inner:
+        process.wait()
 
 
 def _listens(settings: Settings) -> bool:

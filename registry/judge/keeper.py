@@ -32,6 +32,7 @@ Works = Mapping[str, Callable[[JsonObject, Sequence[int]], tuple[bytes, ...]]]
 """What children can be asked for: each takes its arguments and the descriptors of its sources."""
 
 MAX_REQUEST: Final = 64 * 1024
+POLL_SECONDS: Final = 0.25
 CONNECT_SECONDS: Final = 10.0
 MAX_SOURCES: Final = 8
 MAX_CHILDREN: Final = 64
@@ -141,10 +142,10 @@ class Keeper:
     """By pid: the connection that asked, and the pidfd."""
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Serve until `should_stop` says so (asked at least once a second), then end all children."""
+        """Serve until `should_stop` says so (asked every POLL_SECONDS), then end all children."""
         self._selector.register(self.listener, selectors.EVENT_READ, None)
         while not should_stop():
-            for key, _ in self._selector.select(timeout=1.0):
+            for key, _ in self._selector.select(timeout=POLL_SECONDS):
                 if key.data is None:
                     self._accept()
                 else:

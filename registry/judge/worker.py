@@ -43,7 +43,7 @@ MAX_ATTEMPTS: Final = 5
 CHECKPOINT_EVERY: Final = timedelta(minutes=1)
 LIST_EVERY: Final = timedelta(hours=1)
 _RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
-_POLL_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.5
 
 _log = logging.getLogger("pratique.judge")
 

@@ -23,6 +23,8 @@ from registry.sockets import peer_uid
 REQUEST_SECONDS: Final = 10.0
 """How long one request may take to arrive, and its answer to be read: the loop is held up meanwhile."""
 
+POLL_SECONDS: Final = 0.25
+
 Answer = tuple[dict[str, canonical.Canonical], tuple[bytes, ...]]
 _Handler = Callable[[Signer, Message], Answer]
 
@@ -36,11 +38,11 @@ class Server:
     allowed: Collection[int]
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Serve until `should_stop` says so; it is asked at least once a second, and between two requests."""
+        """Serve until `should_stop` says so; it is asked every POLL_SECONDS, and between two requests."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.listener, selectors.EVENT_READ)
             while not should_stop():
-                if selector.select(timeout=1.0):
+                if selector.select(timeout=POLL_SECONDS):
                     connection, _ = self.listener.accept()
                     with connection, contextlib.suppress(OSError):
                         self._serve(connection)
