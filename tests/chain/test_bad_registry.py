@@ -18,7 +18,7 @@ from ocispec.digest import Digest
 from policy.seal import seal
 from policy.statements import PolicyStatement
 from tests.chain.clear_line import Case, check, one_line
-from tests.chain.stage import POLICY, Chain, Desk, Result, command_line, tree
+from tests.chain.stage import POLICY, Chain, Desk, command_line, tree
 from tests.support.images import BuiltImage, image
 from tests.support.layers import member
 from tests.support.live import now
@@ -127,12 +127,14 @@ def test_what_a_registry_does_not_know_or_take(chain: Chain, host: Desk) -> None
         ),
         Case(name="scan", prepare=lambda _: ("scan", nothing), says=("no/such", "MANIFEST_UNKNOWN")),
         Case(name="status", prepare=lambda _: ("status", nothing), says=("no/such",)),
-        Case(name="pull", prepare=lambda _: ("pull", nothing, "--quiet"), says=("no/such",)),
         Case(
             name="secret", prepare=lambda _: wrong, send="wrong\n", says=("account dev: got a secret that it refuses",)
         ),
     ):
         check(case, host)
+    refused = host.pratique("pull", nothing, "--quiet")
+    assert (refused.code, refused.out) == (3, ""), refused
+    assert refused.err.splitlines()[:2] == ["refused: not-there", f"  object: {nothing}"], refused
 
 
 # ---- what this host keeps ------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def grows(folder: Path, size: int, process: subprocess.Popen[bytes]) -> None:
 def large(chain: Chain) -> BuiltImage:
     """An application with a layer that takes a moment."""
     noise = {"srv/noise": random.Random(3).randbytes(48 << 20)}
-    return image([noise], parent=chain.app, compression="none")
+    return image([noise], parent=chain.app, compression="zstd")  # skopeo would compress it, if it were not
 
 
 def test_the_registry_is_killed_while_an_image_is_pushed(chain: Chain, app: str, host: Desk, large: BuiltImage) -> None:
@@ -247,7 +249,8 @@ def test_the_registry_is_killed_while_an_image_is_pushed(chain: Chain, app: str,
     ) as push:
         grows(chain.live.settings.store_folder / "uploads", 4 << 20, push)
         kill(chain)
-        one_line(host.pratique("status", app, "--account", "dev"), 1, chain.address)
+        one_line(host.pratique("pull", app, "--quiet"), 1, chain.address, "no connection")
+        whole(host)
         assert push.wait(60) != 0
     chain.live.start()
     assert chain.desk.pratique("status", app, "--account", "dev").code == 0, "what was acknowledged is there"
@@ -262,16 +265,28 @@ def test_the_registry_is_killed_while_an_image_is_pushed(chain: Chain, app: str,
 
 
 def test_the_registry_is_killed_while_an_image_is_pulled(chain: Chain, host: Desk, large: BuiltImage) -> None:
-    """Goes on from the test before, which pushed the image."""
+    """The pull goes on when the registry is back. (The image was pushed by the test before.)"""
     reference = chain.name("killed/app")
     with host.start("pull", reference, "--quiet") as pull:
         grows(host.store / "work", 1 << 20, pull)
         kill(chain)
+        assert not list((host.store / "images").iterdir())
+        chain.live.start()
         out, err = pull.communicate(timeout=90)
-    one_line(Result(pull.returncode, os.fsdecode(out), os.fsdecode(err)), 1, chain.address)
+    assert (pull.returncode, err) == (0, b""), (out, err)
     whole(host, large)
+    host.fine("verify", reference)
+
+
+def test_a_pull_is_killed_and_the_next_one_goes_on(chain: Chain, host: Desk, large: BuiltImage) -> None:
+    reference = chain.name("killed/app")
+    with host.start("pull", reference, "--quiet") as pull:
+        grows(host.store / "work", 4 << 20, pull)
+        pull.kill()
+        pull.communicate()
     assert not list((host.store / "images").iterdir())
-    chain.live.start()
-    host.fine("pull", reference)
+    there = {path.stem for path in (host.store / "layers").iterdir()}
+    missing = [layer.descriptor.size for layer in large.layers if layer.diff_id.hex not in there]
+    assert json.loads(host.fine("pull", reference, "--json"))["fetched_bytes"] == sum(missing)
     whole(host, large)
     host.fine("verify", reference)
