@@ -244,6 +244,8 @@ def test_audit_of_a_live_registry_verifies(live: WholeRegistry) -> None:
     live.push("team/audited", built, "1")
     live.until("team/audited", "1", "denied")
     assert live.request("GET", "/v2/team/audited/manifests/1", account="pusher").status == 200
+    forged = seal(Withdrawal(statement=Digest.of(b"y"), reason="no", issued=now()), live.ring.team)
+    assert live.api("POST", "/api/v1/statements", body=forged)[0] == 422
     records = _audit(live)
     checkpoints = _object(live.api("GET", "/api/v1/audit?limit=1000", account="auditor")[1])["checkpoints"]
     assert isinstance(checkpoints, list)
