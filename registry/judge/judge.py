@@ -20,39 +20,41 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from ocispec.config import MAX_CONFIG, ImageConfig, parse_config
 from ocispec.digest import Digest
 from ocispec.errors import SpecError
 from ocispec.image import check_image
-from ocispec.manifest import Index, Manifest, parse_manifest
-from policy import codec, dsse, wire
+from ocispec.manifest import Index, Manifest
+from policy import codec
 from policy.errors import TrustError
 from policy.evidence import Scan, gather
 from policy.load import load_verified
 from policy.model import Evidence, State
-from policy.statements import RevocationList
 from policy.trust import Trust
 from registry import statements
 from registry.assemble import Assembly, image_facts
-from registry.catalogue import schema
 from registry.catalogue.database import Catalogue
 from registry.errors import BlobUnknownError
-from registry.indexes import check_index
 from registry.judge import jobs
+from registry.judge.derived import evidence_key, report_key
 from registry.judge.jobs import Job
 from registry.judge.outcome import Outcomes, Result
 from registry.judge.reading import Obstacle, Reader, Waiting
+from registry.judge.subjects import Subject, cleared_children, find_subject, revoked_index
 from registry.judge.works import write_report
 from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError
 from registry.store.interface import BlobStore
-from registry.store.keys import DerivedKey
 from scanner.model import Report
 
 FAULT_VARIABLE: Final = "PRATIQUE_FAULT"
 """For tests of crashes alone: STEP=FILE, and the worker kills itself after that step if the file is there."""
+
+
+_NOTHING: Final = Obstacle(state=State.QUARANTINED, reason="not-judged", message="not judged yet")
+_SEVERITY: Final = (State.CLEARED, State.WARNING, State.GRACE)
 
 
 def fault(step: str) -> None:
@@ -65,15 +67,6 @@ def fault(step: str) -> None:
 
 class OutOfDateError(Exception):
     """What a judgement rests on changed while it was taken; it is taken again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is judged, as the catalogue has it."""
-
-    repository: str
-    parsed: Manifest | Index
-    first_seen: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +96,7 @@ class Judge:
         repository, _, text = job.subject.rpartition("@")
         digest = Digest.parse(text)
         with self.catalogue.read() as conn:
-            subject = _subject(conn, repository, digest)
+            subject = find_subject(conn, repository, digest)
         if subject is None:
             with self.catalogue.write() as conn:
                 jobs.finish(conn, job, now=self.clock())
@@ -117,7 +110,7 @@ class Judge:
         """Put a job aside that may be what kills the workers: its image is not judged, and says so."""
         repository, _, text = job.subject.rpartition("@")
         with self.catalogue.read() as conn:
-            subject = _subject(conn, repository, Digest.parse(text))
+            subject = find_subject(conn, repository, Digest.parse(text))
         if subject is not None:
             obstacle = Obstacle(state=State.QUARANTINED, reason="judge-failed", message=f"{job.subject}: {why}")
             self._stopped(job, subject, obstacle)
@@ -273,8 +266,8 @@ class Judge:
     def _index(self, job: Job, subject: Subject, index: Index) -> None:
         with self.catalogue.read() as conn:
             generation = statements.generation(conn)
-            listed, number = _revoked(conn, index.digest)
-            children = _children(conn, subject.repository, index)
+            listed, number = revoked_index(conn, index.digest)
+            children = cleared_children(conn, subject.repository, index)
         stopped = listed or (children if isinstance(children, Obstacle) else None)
         if stopped is not None or isinstance(children, Obstacle):
             self._stopped(job, subject, stopped, list_number=number)
@@ -333,88 +326,5 @@ class Judge:
         fault("committed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Child:
-    digest: Digest
-    state: State
-    clearance: bytes
-
-
-_NOTHING: Final = Obstacle(state=State.QUARANTINED, reason="not-judged", message="not judged yet")
-_SEVERITY: Final = (State.CLEARED, State.WARNING, State.GRACE)
-
-
-def _subject(conn: Connection, repository: str, digest: Digest) -> Subject | None:
-    found = conn.execute(
-        select(schema.contents.c.content, schema.manifests.c.media_type, schema.images.c.first_seen)
-        .select_from(schema.manifests)
-        .join(schema.contents, schema.contents.c.digest == schema.manifests.c.digest)
-        .join(
-            schema.images,
-            (schema.images.c.repository == schema.manifests.c.repository)
-            & (schema.images.c.digest == schema.manifests.c.digest),
-        )
-        .where(schema.manifests.c.repository == repository, schema.manifests.c.digest == digest)
-    ).first()
-    if found is None:
-        return None
-    parsed = parse_manifest(found.content, found.media_type, algorithm=digest.algorithm)
-    return Subject(repository=repository, parsed=parsed, first_seen=found.first_seen)
-
-
-def _revoked(conn: Connection, digest: Digest) -> tuple[Obstacle | None, int]:
-    """Whether the newest revocation list names an index, and the number of that list."""
-    envelope = statements.revocation_list(conn)
-    if envelope is None:
-        return None, 0
-    listed = wire.decode(dsse.parse(envelope, what="revocation list").payload, what="revocation list")
-    if not isinstance(listed, RevocationList):
-        return None, 0
-    if digest not in listed.digests:
-        return None, listed.number
-    message = f"revoked by list {listed.number}: {listed.reason}"
-    return Obstacle(state=State.REVOKED, reason="revoked", message=message), listed.number
-
-
-def _children(conn: Connection, repository: str, index: Index) -> tuple[_Child, ...] | Obstacle:
-    try:
-        wanted = check_index(index)
-    except TrustError as error:
-        return Obstacle(state=State.DENIED, reason=error.code, message=error.detail)
-    found: list[_Child] = []
-    for child in wanted:
-        row = conn.execute(
-            select(schema.images.c.state, schema.images.c.reason, schema.images.c.message, schema.clearances.c.envelope)
-            .select_from(schema.images)
-            .outerjoin(
-                schema.clearances,
-                (schema.clearances.c.repository == schema.images.c.repository)
-                & (schema.clearances.c.digest == schema.images.c.digest),
-            )
-            .where(schema.images.c.repository == repository, schema.images.c.digest == child.digest)
-        ).first()
-        state = State(row.state) if row is not None else State.QUARANTINED
-        if row is None or not state.may_start or row.envelope is None:
-            why = f"{state}: {row.reason}: {row.message}" if row is not None else "not in this repository"
-            waits = state is State.QUARANTINED
-            return Obstacle(
-                state=State.QUARANTINED if waits else State.DENIED,
-                reason="child-not-judged" if waits else "child-not-cleared",
-                message=f"child {child.digest} ({child.platform}) is {why}",
-            )
-        found.append(_Child(digest=child.digest, state=state, clearance=row.envelope))
-    return tuple(found)
-
-
 def _obstacle(text: str) -> Obstacle | None:
     return Obstacle(state=State.DENIED, reason="not-clearable", message=text) if text else None
-
-
-def report_key(manifest: Digest) -> DerivedKey:
-    """Where the newest report on an image is kept, for people to read."""
-    return DerivedKey(manifest, "report-v1")
-
-
-def evidence_key(digest: Digest) -> DerivedKey:
-    """Where the evidence of a Decision is kept."""
-    return DerivedKey(digest, "evidence-v1")

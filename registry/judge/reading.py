@@ -19,9 +19,7 @@ from typing import BinaryIO, Final
 from ocispec.config import ImageConfig, chain_ids
 from ocispec.descriptor import COMPRESSION, FOREIGN_TYPES, Descriptor
 from ocispec.digest import Digest
-from ocispec.erofs import FORMAT_VERSION
 from ocispec.errors import SpecError
-from ocispec.layer import READER_VERSION
 from ocispec.manifest import Manifest
 from policy import canonical
 from policy.model import State
@@ -31,11 +29,11 @@ from registry.errors import BlobUnknownError, RegistryError
 from registry.judge import layers as kept
 from registry.judge.child import Answered, Failed, Outcome, Refused
 from registry.judge.confine import Limits
+from registry.judge.derived import assembly_key, root_index_key
 from registry.judge.layers import KnownLayer
 from registry.judge.tasks import GrowingFile, Stream, Tasks
 from registry.judge.works import bundle, read_report
 from registry.store.interface import BlobStore
-from registry.store.keys import DerivedKey
 from scanner import codec
 from scanner.advisories.store import file_digest
 from scanner.errors import ScanError
@@ -382,16 +380,6 @@ class Reader:
             del self._failures[key]
             return None
         return message if count >= MAX_FAILURES else None
-
-
-def assembly_key(chain: Digest) -> DerivedKey:
-    """Where what an image's layers come to is kept."""
-    return DerivedKey(chain, f"assembly-v{assemble.VERSION}-{kept.VERSION}-{FORMAT_VERSION}")
-
-
-def root_index_key(chain: Digest) -> DerivedKey:
-    """Where an image's root index is kept."""
-    return DerivedKey(chain, f"root-index-v{READER_VERSION}-{FORMAT_VERSION}")
 
 
 def _check_layer(known: KnownLayer, descriptor: Descriptor, diff_id: Digest) -> Obstacle | None:

@@ -34,6 +34,7 @@ from registry.judge.reading import Reader, Waiting
 from registry.judge.tasks import Tasks
 from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError
+from registry.touched import all_images, touched_by
 from scanner.errors import ScanError
 
 MAX_PARKED: Final = 64
@@ -227,8 +228,8 @@ class Worker:
         kind, _, text = subject.partition(" ")
         with self.catalogue.read() as conn:
             if kind == "statement":
-                return statements.touched_by(conn, Digest.parse(text), registry=self.judge.registry)
-            return statements.all_images(conn)
+                return touched_by(conn, Digest.parse(text), registry=self.judge.registry)
+            return all_images(conn)
 
     def _date_list(self, job: Job) -> None:
         with self.catalogue.read() as conn:

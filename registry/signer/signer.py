@@ -28,7 +28,6 @@ from policy.cosign import simple_signing
 from policy.errors import PolicyError, TrustError
 from policy.evaluate import evaluate
 from policy.keys import SigningKey
-from policy.load import load_verified
 from policy.model import Decision, Evidence, Signed
 from policy.revocation import LIST_LIFETIME, MAX_LIST_LIFETIME, matches
 from policy.seal import seal
@@ -38,17 +37,15 @@ from policy.statements import (
     Clearance,
     IndexClearance,
     ListDate,
-    PolicyFloor,
     PolicyStatement,
-    RevocationList,
     Statement,
     TagStatement,
-    Withdrawal,
 )
 from policy.times import SKEW, whole_seconds
-from policy.trust import STATEMENTS, Trust, check_number, narrowed
+from policy.trust import STATEMENTS, Trust, narrowed
 from registry.indexes import check_index
-from registry.signer.memory import Current, Memory, TagMemory
+from registry.signer.knowledge import Knowledge
+from registry.signer.memory import Memory, TagMemory
 
 MAX_MOVES_A_DAY: Final = 200
 """Statements on one tag a day. Hosts take a number that rose by 1,000 at most: a worker that was taken over must
@@ -103,14 +100,17 @@ class Signer:
     def __init__(self, *, key: SigningKey, registry: str, memory: Memory, clock: Callable[[], datetime]) -> None:
         """`registry` is the name that everything is signed for."""
         self._key, self._registry, self._memory, self._clock = key, registry, memory, clock
-        self._trust_cache: tuple[Digest, Trust] | None = None
-        self._policy_cache: tuple[Digest, Signed[PolicyStatement], Policy] | None = None
+        self._knows = Knowledge(memory)
 
     # ---- what it is shown ---------------------------------------------------------------------------------
 
     def status(self) -> Status:
         """What it is and knows."""
-        trust, revocations, policy = self._stored("trust"), self._stored("list"), self._newest_policy()
+        trust, revocations, policy = (
+            self._knows.newest("trust"),
+            self._knows.newest("list"),
+            self._knows.newest_policy(),
+        )
         return Status(
             registry=self._registry,
             key=self._key.public.id,
@@ -122,41 +122,12 @@ class Signer:
         )
 
     def take_trust(self, envelope: bytes) -> Trust:
-        """Take a trust.json: the first one as it is, a newer one by the rules of `Trust.update`.
-
-        Raises:
-            TrustError: as those say.
-        """
-        now = self._now()
-        stored = self._stored("trust")
-        before = Trust.stored(stored.envelope, now) if stored is not None else None
-        trust = Trust.parse(envelope, now) if before is None else before.update(envelope, now)
-        if before is None or trust.digest != before.digest:
-            self._put("trust", trust.root.version, trust.digest, trust.root.issued, envelope)
-        return trust
+        """See `Knowledge.take_trust`."""
+        return self._knows.take_trust(envelope, self._now())
 
     def learn(self, envelope: bytes) -> Signed[Statement]:
-        """Remember what officers published: a policy, a floor, a revocation list, a withdrawal.
-
-        Raises:
-            TrustError: not believed; `number-went-back` and its like; `wrong-type`: nothing to remember.
-        """
-        kinds = (PolicyStatement, PolicyFloor, RevocationList, Withdrawal)
-        signed = self._trust().verify_any(envelope, kinds, self._now())
-        match signed.statement:
-            case PolicyStatement(name=name, version=number, issued=issued):
-                load_verified(signed.statement.document)
-                self._follow(f"policy:{name}", number, issued, signed)
-            case PolicyFloor(name=name, version=number, issued=issued):
-                self._follow(f"floor:{name}", number, issued, signed)
-            case RevocationList(number=number, issued=issued):
-                self._follow("list", number, issued, signed)
-            case Withdrawal(statement=statement):
-                with self._memory.change():
-                    self._memory.withdraw(statement)
-            case _:
-                raise TrustError("wrong-type", f"statement {signed.digest}", "nothing that the signer remembers")
-        return signed
+        """See `Knowledge.learn`."""
+        return self._knows.learn(envelope, self._now())
 
     # ---- what it signs -------------------------------------------------------------------------------------
 
@@ -171,7 +142,7 @@ class Signer:
         now, trust = self._now(), self._trust()
         evidence = codec.decode_evidence(raw, trust.verifier(now))
         what = f"evidence {Digest.of(raw)}"
-        statement, policy = self._policy()
+        statement, policy = self._knows.policy(self._now())
         self._check_evidence(evidence, now, what)
         decision = evaluate(policy, evidence)
         image = evidence.image
@@ -257,13 +228,13 @@ class Signer:
         Raises:
             TrustError: `no-revocation-list`.
         """
-        stored = self._stored("list")
+        stored = self._knows.newest("list")
         if stored is None:
             raise TrustError("no-revocation-list", "revocation list", "none was published yet")
         now = self._now()
         lifetime = LIST_LIFETIME
-        if self._newest_policy() is not None:
-            lifetime = min(self._policy()[1].revocation.lifetime, MAX_LIST_LIFETIME)
+        if self._knows.newest_policy() is not None:
+            lifetime = min(self._knows.policy(self._now())[1].revocation.lifetime, MAX_LIST_LIFETIME)
         made = ListDate(list=stored.digest, number=stored.number, issued=now, expires=now + lifetime)
         return self._seal(made, ListDate)
 
@@ -274,13 +245,13 @@ class Signer:
             TrustError: `number-went-back`, `same-number-other-content`: the chain was longer, or another.
         """
         now = self._now()
-        stored = self._stored("audit")
+        stored = self._knows.newest("audit")
         if stored is not None and (records < stored.number or (records == stored.number and head != stored.digest)):
             code = "number-went-back" if records < stored.number else "same-number-other-content"
             raise TrustError(code, "audit chain", f"got {records} records, {stored.number} were signed")
         made = AuditCheckpoint(registry=self._registry, records=records, head=head, issued=now)
         envelope = self._seal(made, AuditCheckpoint)
-        self._put("audit", records, head, now, envelope)
+        self._knows.put("audit", records, head, now, envelope)
         return envelope
 
     def _simple(self, reference: Reference, digest: Digest) -> SimpleSignature:
@@ -296,11 +267,11 @@ class Signer:
         check_repository(evidence.image.repository)
         if abs(now - evidence.now) > SKEW:
             raise TrustError("evidence-out-of-date", what, f"of {evidence.now}, now {now}")
-        listed, stored = evidence.revocations, self._stored("list")
+        listed, stored = evidence.revocations, self._knows.newest("list")
         if listed is None and stored is not None:
             raise TrustError("revocations-withheld", what, f"without a list, number {stored.number} was published")
         if listed is not None:
-            self._follow("list", listed.statement.number, listed.statement.issued, listed)
+            self._knows.follow("list", listed.statement.number, listed.statement.issued, listed)
         for signed in (*evidence.image_approvals, *evidence.layer_approvals, *evidence.waivers):
             if self._memory.is_withdrawn(signed.digest):
                 raise TrustError("withdrawn", what, f"statement {signed.digest} was withdrawn")
@@ -344,10 +315,9 @@ class Signer:
         return statement
 
     def _check_revoked(self, statement: Clearance | IndexClearance, digest: Digest) -> None:
-        stored = self._stored("list")
-        if stored is None:
+        revocations = self._knows.revocations(self._now())
+        if revocations is None:
             return
-        revocations = self._trust_root().verify(stored.envelope, RevocationList, self._now()).statement
         if isinstance(statement, Clearance):
             refused = matches(
                 revocations,
@@ -378,53 +348,8 @@ class Signer:
     def _now(self) -> datetime:
         return whole_seconds(self._clock())
 
-    def _trust_root(self) -> Trust:
-        stored = self._stored("trust")
-        if stored is None:
-            raise TrustError("no-trust", "trust.json", "none was given yet")
-        if self._trust_cache is None or self._trust_cache[0] != stored.digest:
-            self._trust_cache = (stored.digest, Trust.stored(stored.envelope, self._now()))
-        return self._trust_cache[1]
-
     def _trust(self) -> Trust:
-        """Its trust.json, without the keys that its revocation list names."""
-        trust, stored = self._trust_root(), self._stored("list")
-        if stored is None:
-            return trust
-        return trust.revoking(trust.verify(stored.envelope, RevocationList, self._now()).statement.keys)
-
-    def _newest_policy(self) -> Current | None:
-        """Of the newest version of each policy, the one published last: that is what the registry applies."""
-        return max(self._memory.currents("policy:"), key=lambda found: (found.issued, found.name), default=None)
-
-    def _policy(self) -> tuple[Signed[PolicyStatement], Policy]:
-        stored = self._newest_policy()
-        if stored is None:
-            raise TrustError("no-policy", "policy", "none was published yet")
-        signed = self._trust().verify(stored.envelope, PolicyStatement, self._now())
-        floor = self._stored(f"floor:{signed.statement.name}")
-        if floor is not None and signed.statement.version < floor.number:
-            detail = f"version {signed.statement.version}, the floor is {floor.number}"
-            raise TrustError("policy-below-floor", f"policy {signed.statement.name}", detail)
-        if self._policy_cache is None or self._policy_cache[0] != signed.digest:
-            self._policy_cache = (signed.digest, signed, load_verified(signed.statement.document))
-        return self._policy_cache[1], self._policy_cache[2]
-
-    def _stored(self, name: str) -> Current | None:
-        return self._memory.current(name)
-
-    def _follow(self, name: str, number: int, issued: datetime, signed: Signed[Statement]) -> None:
-        """Remember a statement whose number must follow the one before it."""
-        before = self._stored(name)
-        if before is not None:
-            check_number(name, (before.number, before.digest), (number, signed.digest))
-            if number == before.number:
-                return
-        self._put(name, number, signed.digest, issued, signed.envelope)
-
-    def _put(self, name: str, number: int, digest: Digest, issued: datetime, envelope: bytes) -> None:
-        with self._memory.change():
-            self._memory.put_current(Current(name=name, number=number, digest=digest, issued=issued, envelope=envelope))
+        return self._knows.trust(self._now())
 
     def _seal(self, statement: S, kind: type[S]) -> bytes:
         """Sign, and verify as a host would: a key that trust.json does not list signs nothing."""

@@ -18,6 +18,7 @@ from policy.statements import PolicyFloor, PolicyStatement, Statement, TagStatem
 from registry import statements
 from registry.catalogue.database import Catalogue
 from registry.statements import CatalogueStatements
+from registry.touched import all_images, touched, touched_by
 from tests.support import judging
 from tests.support.trust import NOW, REGISTRY, Keyring, digest, image_facts, keyring
 
@@ -155,6 +156,6 @@ def test_first_trust_is_taken_and_the_same_again_changes_nothing(conn: Connectio
 
 
 def test_a_statement_that_cannot_be_read_touches_everything(conn: Connection) -> None:
-    assert statements.touched_by(conn, digest("nothing"), registry=REGISTRY) == statements.all_images(conn)
+    assert touched_by(conn, digest("nothing"), registry=REGISTRY) == all_images(conn)
     missing: Statement = Withdrawal(statement=digest("nothing"), reason="no", issued=NOW)
-    assert statements.touched(conn, missing, registry=REGISTRY) == ()
+    assert touched(conn, missing, registry=REGISTRY) == ()

@@ -34,8 +34,8 @@ from registry.catalogue import schema
 from registry.catalogue.tags import find_tag
 from registry.context import caller, context
 from registry.errors import ManifestUnknownError, NameUnknownError, UnsupportedRequestError
+from registry.judge.derived import evidence_key, report_key
 from registry.judge.jobs import JobKind, is_due, subject_of
-from registry.judge.judge import evidence_key, report_key
 from registry.served import values
 from registry.states import Sight, may_read
 

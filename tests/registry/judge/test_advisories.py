@@ -14,8 +14,8 @@ from sqlalchemy import insert, select
 from ocispec.digest import Digest
 from registry.catalogue import schema
 from registry.judge import jobs
+from registry.judge.derived import report_key
 from registry.judge.jobs import JobKind
-from registry.judge.judge import report_key
 from registry.judge.works import read_report
 from tests.support.bench import Bench
 from tests.support.images import image
