@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.linux.cgroups import find_hierarchies
 from tests.support import leftovers
 from tests.support.tools import need, need_root
 
@@ -38,13 +39,8 @@ def test_a_process_and_its_descriptors_are_seen(tmp_path: Path) -> None:
 def test_a_cgroup_and_a_namespace_are_seen() -> None:
     need_root()
     before = leftovers.take(os.getpid(), "pratique-test-*")
-    hierarchies = {line.split(":")[0] for line in leftovers.take()["cgroup"]}
-    tops = [
-        path
-        for name in hierarchies
-        for path in (Path("/sys/fs/cgroup") / name, Path("/sys/fs/cgroup"))
-        if (path / "cgroup.procs").exists()
-    ]
+    found_here = find_hierarchies()
+    tops = [*found_here.v1.values(), *([] if found_here.v2 is None else [found_here.v2])]
     group = tops[0] / f"pratique-test-{os.getpid()}-planted"
     group.mkdir()
     try:
