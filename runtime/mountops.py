@@ -23,7 +23,7 @@ SILENT: Final = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC
 _KERNEL_FILES: Final = frozenset({c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC, c.CGROUP_SUPER_MAGIC, c.CGROUP2_SUPER_MAGIC})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PrivateMounts:
     """Cut this mount namespace off: no mount made here is seen outside, and none from there comes in."""
 
@@ -34,7 +34,7 @@ class PrivateMounts:
         kernel.mount_setattr(c.AT_FDCWD, "/", flags=c.AT_RECURSIVE, propagation=c.MS_PRIVATE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ReadOnlyRoot:
     """Attach the image itself as the root to be."""
 
@@ -49,7 +49,7 @@ class ReadOnlyRoot:
         stage["root"] = stage["image"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WritableRoot:
     """Put an overlay over the image, its upper on a tmpfs that dies with this mount namespace."""
 
@@ -78,7 +78,7 @@ class WritableRoot:
             attach(kernel, stage["root"], upper, "root")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MountKernelFiles:
     """Mount a file system of the kernel at a place that must be a plain folder of the image (X4, X5).
 
@@ -100,7 +100,7 @@ class MountKernelFiles:
         attach(kernel, stage[self.name], stage[self.under], self.target)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DeviceNodes:
     """The default devices of the runtime specification, and the links that programs expect beside them."""
 
@@ -121,7 +121,7 @@ class DeviceNodes:
             kernel.symlinkat(target, dev, name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class HostFiles:
     """Show small files (/etc/hosts and others) that are the container's own; read-only.
 
@@ -145,7 +145,7 @@ class HostFiles:
                     attach(kernel, file, stage["root"], path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MountTmpfs:
     """An empty folder in memory."""
 
@@ -163,7 +163,7 @@ class MountTmpfs:
             _attach_asked(kernel, stage, tmpfs, wanted.target, create=self.create)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttachBind:
     """Attach a host file or folder, which the launcher opened and judged; the container's path decides nothing."""
 
@@ -178,7 +178,7 @@ class AttachBind:
         _attach_asked(kernel, stage, stage[f"bind:{self.number}"], self.bind.target, create=self.create)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MountCgroups:
     """Show the container its own cgroups, read-only. `v1` are the controllers of each hierarchy."""
 
@@ -209,7 +209,7 @@ class MountCgroups:
             attach(kernel, tree, top, name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MaskPaths:
     """Cover kernel files that tell of the host or steer it: files by /dev/null, folders by an empty one.
 
@@ -246,7 +246,7 @@ class MaskPaths:
         return null
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ReadOnlyPaths:
     """Kernel files that can be read and not written, whatever the container's capabilities."""
 
@@ -265,7 +265,7 @@ class ReadOnlyPaths:
                 kernel.move_mount(on, place)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PivotRoot:
     """Make the container's root the root, and drop the host's whole tree from this namespace."""
 
