@@ -11,6 +11,7 @@ import contextlib
 import errno
 import gc
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -167,6 +168,9 @@ def _child(operations: Iterable[Operation], stage: Stage) -> NoReturn:
     number, description, cause = 0, "begin", OSError(errno.EINVAL, "no operation executed a program")
     try:
         gc.disable()  # finalizers of the parent's objects are the parent's
+        # Once the root has changed, an import would be looked up in the image and run with all our privileges.
+        for places in (sys.meta_path, sys.path_hooks, sys.path):
+            places.clear()
         # The parent's end of a pipe, open here, would keep those who wait for the parent's death waiting.
         close_all_but((0, 1, 2, *stage.fds.values()))
         for number, operation in enumerate(operations):  # noqa: B007  # read where it failed

@@ -119,6 +119,21 @@ def test_x1_before_execve_the_first_process_is_not_dumpable(box: Box, step: int)
         assert process.communicate(timeout=20)[1] == b"StepError: a planted fault: dumpable 0\n"
 
 
+def test_x1_a_module_that_the_image_brings_is_never_imported(box: Box) -> None:
+    """CVE-2019-14271: a helper loaded a library from the container's root, with the host's privileges."""
+    planted: dict[str, Content] = {}
+    for folder in {path for path in sys.path if path.startswith("/")} | {str(REPOSITORY)}:
+        planted |= {f"{folder.strip('/')}/planted_module.py": "raise SystemExit('planted code ran')\n"}
+    image = build(box.folder, [{**busybox_files(), **planted}])
+    for step in (3, 16, 20):
+        with start_with_fault(box, step, "import planted_module", image) as process:
+            error = process.communicate(timeout=20)[1]
+        assert process.returncode == 125
+        assert b"StepError: a planted fault: " in error
+        assert b"No module named 'planted_module'" in error
+        assert b"planted code ran" not in error
+
+
 # X2
 
 

@@ -20,6 +20,7 @@ from runtime.linux.cgroups import Hierarchies
 from runtime.model import ContainerId, Process, Root, StartRequest
 from runtime.plan import HostFacts, plan
 from tests.runtime.boxes import Box
+from tests.runtime.starter import Image
 from tests.runtime.test_container import LOOP, cleared, detach, look, until
 
 pytestmark = pytest.mark.root
@@ -124,8 +125,8 @@ runtime.launch.plan = planted
 """
 
 
-def start_with_fault(box: Box, step: int, action: str) -> subprocess.Popen[bytes]:
-    command = box.command(box.request("true", root={"writable": step % 2 == 1}))
+def start_with_fault(box: Box, step: int, action: str, image: Image | None = None) -> subprocess.Popen[bytes]:
+    command = box.command(box.request("true", root={"writable": step % 2 == 1}), image)
     imports, call = command[2].split("; ", 1)
     source = f"{imports}\n{INJECT.format(step=step, action=action)}\n{call}"
     pipe = subprocess.PIPE
