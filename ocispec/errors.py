@@ -33,7 +33,7 @@ class LayerError(SpecError):
 
     `offset` is where the member's header begins in the uncompressed tar (None where no longer known),
     `member` its raw name as far as it could be read, `repair` what whoever makes the layer can do; the
-    command line shows it below the message.
+    command line adds it to the message.
     """
 
     def __init__(self, message: str, *, offset: int | None, member: bytes, repair: str) -> None:
