@@ -14,7 +14,8 @@ from ocispec.manifest import Manifest, parse_manifest
 from ocispec.platform import Platform
 from policy.model import State
 from policy.seal import seal
-from policy.statements import Clearance, IndexClearance, TagStatement, Withdrawal
+from policy.statements import Clearance, IndexClearance, ListDate, TagStatement, Withdrawal
+from registry import statements
 from registry.audit import Event, read
 from registry.catalogue import schema
 from registry.catalogue.manifests import remove_manifest
@@ -371,3 +372,22 @@ def test_deleted_image_is_no_error(bench: Bench) -> None:
     with bench.catalogue.read() as conn:
         left = conn.scalars(select(schema.jobs.c.kind)).all()
     assert "judge" not in left
+
+
+def test_revocation_list_is_dated_again_before_its_date_ends(bench: Bench) -> None:
+    bench.settle()
+
+    def dated() -> ListDate:
+        with bench.catalogue.read() as conn:
+            found = statements.dated_list(conn)
+        assert found is not None
+        return bench.ring.trust.verify(found[1], ListDate, bench.now).statement
+
+    first = dated()
+    assert first.number == 1
+    bench.pass_time(timedelta(hours=1, minutes=1))
+    bench.settle()
+    assert dated().issued == bench.now
+    bench.revoke(2)
+    bench.settle()
+    assert dated().number == 2
