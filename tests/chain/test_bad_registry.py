@@ -18,7 +18,7 @@ from ocispec.digest import Digest
 from policy.seal import seal
 from policy.statements import PolicyStatement
 from tests.chain.clear_line import Case, check, one_line
-from tests.chain.stage import POLICY, Chain, Desk, command_line, tree
+from tests.chain.stage import POLICY, Chain, Desk, command_line, descendants, tree
 from tests.support.images import BuiltImage, image
 from tests.support.layers import member
 from tests.support.live import now
@@ -211,15 +211,6 @@ def kill(chain: Chain) -> None:
     process.stdout.close()
     chain.live.process = None
     wait_until_closed(chain.live.port)
-
-
-def descendants(pid: int) -> list[int]:
-    """The children of a process, and theirs."""
-    found: list[int] = []
-    with suppress(OSError):
-        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-            found += [child, *descendants(child)]
-    return found
 
 
 def grows(folder: Path, size: int, process: subprocess.Popen[bytes]) -> None:
