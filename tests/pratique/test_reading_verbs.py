@@ -126,7 +126,9 @@ def test_check_before_the_push_is_what_the_registry_would_say(
     own = tmp_path / "layer.approval"
     team = ("--level", "application", "--top", "1", "--key", office.key("team"), "--out", own)
     good("approve", "--layer", salted, *team)
-    exploited = call("check", salted, "--repository", "check/app", "--statement", own, *terms)
+    shipped = tmp_path / "policy.yaml"
+    shipped.write_text(good("policy", "default").out)
+    exploited = call("check", salted, "--repository", "check/app", "--statement", own, "--policy", shipped, *terms)
     assert exploited.code == 3
     assert "known-exploited" in exploited.out
 
