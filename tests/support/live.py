@@ -110,10 +110,14 @@ class WholeRegistry(LiveRegistry):
         self.secrets[made["name"]] = made["secret"]
 
     def publish(self, *, required: bool = True) -> None:
-        """Hand in trust.json, the small policy and the first revocation list."""
+        """Hand in trust.json, the small policy and the first revocation list; wait until the list is served, dated."""
         self.post("trust", self.ring.envelope)
         self.post("statements", judging.published_policy(self.ring, now=now(), required=required))
         self.post("statements", judging.published_list(self.ring, now=now()))
+        deadline = time.monotonic() + 30
+        while _json(self.request("GET", "/api/v1/revocations", account="host")) == {"list": None, "date": None}:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
 
     def post(self, what: str, envelope: bytes, *, account: str = "officer") -> dict[str, object]:
         """Hand an envelope in; it must be taken."""
