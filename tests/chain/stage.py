@@ -114,8 +114,8 @@ def command_line() -> tuple[str, ...]:
     return sys.executable, "-m", "pratique"
 
 
-def base_image() -> BuiltImage:
-    """A base of one package: a static busybox, as dpkg would have installed it on Debian 13."""
+def base_image(motd: str = "") -> BuiltImage:
+    """A base of one package: a static busybox, as dpkg would have installed it on Debian 13; `motd` sets it apart."""
     busybox = Path(need("busybox")).read_bytes()
     deb = Deb(name="busybox-static", version="1:1.37.0-6", architecture="amd64", files={"bin/busybox": busybox})
     accounts = {
@@ -125,7 +125,7 @@ def base_image() -> BuiltImage:
     files: dict[str, Content] = {**os_release(), **dpkg_files([deb]), **accounts}
     files["bin/busybox"] = File(busybox, mode=0o755)
     files |= {f"bin/{name}": Link("busybox") for name in ("sh", "sleep", "sed", "cat", "id")}
-    files |= {f"etc/{name}": "" for name in ("hosts", "hostname", "resolv.conf")}
+    files |= {"etc/motd": motd, **{f"etc/{name}": "" for name in ("hosts", "hostname", "resolv.conf")}}
     folders = dict.fromkeys(("dev", "proc", "sys", "run", "root", "srv", "srv/app"))
     return image(
         [with_parents({**{f"{name}/": Dir() for name in folders}, "tmp/": Dir(mode=0o1777), **files})],

@@ -25,7 +25,7 @@ from tests.support.live import now
 from tests.support.processes import wait_until_closed
 from tests.support.tools import need
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("chain")]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.chain.stage import Chain, Desk, Result, app_image, descendants
 from tests.runtime.boxes import reap
 from tests.support import leftovers
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group("chain")]
+pytestmark = pytest.mark.root
 
 _PR_SET_CHILD_SUBREAPER = 36
 NAME = f"leftovers-{os.getpid()}"
