@@ -54,6 +54,14 @@ def _eventually(what: Callable[[], bool], *, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def _runs(pid: int) -> bool:
+    """True for a process that is there and not dead; a dead one stays listed until whoever adopted it looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
 def _as_user(uid: int, action: Callable[[], object]) -> str:
     """The name of the error that `action` raises as `uid`, "" if it works."""
     reader, writer = os.pipe()
@@ -166,10 +174,10 @@ def test_stop_leaves_nothing_and_the_next_start_goes_on_under_the_same_name() ->
         assert live.process is not None
         live.process.kill()
         live.process.wait()
-        _eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
         assert live.process.stdout is not None
         live.process.stdout.close()
         live.process = None
+        _eventually(lambda: not [pid for pid in pids if _runs(pid)])
         _change(live, name="other.example")
         assert "this catalogue is of registry" in _refused(live)
 
