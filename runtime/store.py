@@ -6,7 +6,7 @@
     <store>/indexes/<digest>            a root index
     <store>/images/<key>/               record, manifest, config, clearance; index and index-clearance if there are
     <store>/tags/<key>                  the signed statement of what a tag served when it was pulled
-    <store>/work/<random>/              what a pull has not finished; held by its flock
+    <store>/work/RANDOM/                what a pull has not finished; held by its flock
     <store>/host/                       trust.json, revocation list, memory and registries (runtime.host)
     <store>/empty/                      the root of confined children
 

@@ -21,9 +21,7 @@ from registry import assemble
 from registry.judge.works import WORKS, bundle
 from scanner import codec
 
-_LICENCE: Final = (
-    b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: MIT\n"
-)
+_LICENCE: Final = b"Format: copyright-format/1.0\n\nFiles: *\nLicense: MIT\n"
 _PROGRAM: Final = b"\x7fELF\x02\x01" + bytes(10) + b"\x02\x00" + bytes(46)
 _FILES: Final[dict[str, bytes]] = {
     "etc/os-release": b'ID=debian\nVERSION_ID="13"\n',
