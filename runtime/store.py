@@ -1,14 +1,14 @@
 """The local store: what was pulled, in a folder that only its owner can write.
 
-    <store>/lock                        shared by whoever reads or pulls, exclusive for removing
-    <store>/layers/<diff_id>.tar        a layer's uncompressed tar, 0444
-    <store>/listings/<diff_id>          what the confined reader found in it (ocispec.listing); may be lost
-    <store>/indexes/<digest>            a root index
-    <store>/images/<key>/               record, manifest, config, clearance; index and index-clearance if there are
-    <store>/tags/<key>                  the signed statement of what a tag served when it was pulled
-    <store>/work/RANDOM/                what a pull has not finished; held by its flock
-    <store>/host/                       trust.json, revocation list, memory and registries (runtime.host)
-    <store>/empty/                      the root of confined children
+    lock                        shared by whoever reads or pulls, exclusive for removing
+    layers/<diff_id>.tar        a layer's uncompressed tar, 0444
+    listings/<diff_id>          what the confined reader found in it (ocispec.listing); may be lost
+    indexes/<digest>            a root index
+    images/<key>/               record, manifest, config, clearance; index and index-clearance if there are
+    tags/<key>                  the signed statement of what a tag served when it was pulled
+    work/RANDOM/                what a pull has not finished; held by its flock
+    host/                       trust.json, revocation list, memory and registries (runtime.host)
+    empty/                      the root of confined children
 
 A file gets its name when all of it is on disk. What has a name is not proven by that: every start hashes it again.
 """
