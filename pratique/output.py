@@ -25,6 +25,8 @@ def clean(text: str) -> str:
 
 def line(text: str = "", *, to: TextIO | None = None) -> None:
     """Print one line, cleaned."""
+    if to is not None:
+        sys.stdout.flush()  # into a pipe, what was said before would else come after
     print(clean(text), file=to or sys.stdout)
 
 
