@@ -61,6 +61,10 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
         # A container's error knows what `run` ends with: 126 and 127 tell about its program (docker run has them).
         code = getattr(error, "exit_code", failed) if name == "run" else failed
         return _fail(error if _is_ours(error) else _defect(error), Exit(code), debug=debug)
+    finally:
+        # Looked up only if the verb imported it, like the errors below.
+        if "pratique.control" in sys.modules:
+            sys.modules["pratique.control"].close_all()
 
 
 def _is_ours(error: BaseException) -> bool:
