@@ -12,6 +12,8 @@ CODE := $(PACKAGES) policies tests benchmarks
 
 # A checkout needs no network but for the packages that the lock file pins by hash.
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install
+# Each lock file is complete, so nothing is resolved: a resolver may prefer a version that appeared after the lock.
+LOCKED = $(PIP) --no-deps --require-hashes --requirement
 INSTALL = $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 
 .PHONY: help
@@ -22,13 +24,13 @@ $(VENV)/.runtime: requirements.lock pyproject.toml
 	@scripts/install-packages
 	@echo "Making $(VENV) from requirements.lock"
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(LOCKED) requirements.lock
 	@$(INSTALL)
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@echo "Adding what checks and tests need from requirements-dev.lock"
-	@$(PIP) --require-hashes --requirement requirements-dev.lock
+	@$(LOCKED) requirements-dev.lock
 	@touch $@
 
 .PHONY: venv
