@@ -17,11 +17,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from ocispec.digest import HEX_LENGTH, Digest
+from ocispec.digest import Digest
 from ocispec.errors import SpecError
 from registry.errors import (
     BlobUnknownError,
@@ -32,7 +32,7 @@ from registry.errors import (
 )
 from registry.store import keys
 from registry.store.hashing import CHUNK, RunningHashes, check_digest, verified
-from registry.store.interface import Upload
+from registry.store.interface import StoredBlob, StoredDerived, Upload
 from registry.store.keys import DerivedKey
 
 if TYPE_CHECKING:
@@ -103,12 +103,16 @@ class FilesStore:
 
     def digests(self) -> Iterator[Digest]:
         """See `Blobs`."""
-        for algorithm in HEX_LENGTH:
-            for path in (self._root / "blobs" / algorithm).glob("*/*"):
-                with suppress(SpecError):
-                    found = keys.parse_blob_key(path.relative_to(self._root).as_posix())
-                    if found is not None:
-                        yield found
+        for found in self.listing():
+            yield found.digest
+
+    def listing(self) -> Iterator[StoredBlob]:
+        """See `Blobs`."""
+        for key, found in self._walk("blobs", 3):
+            with suppress(SpecError):
+                digest = keys.parse_blob_key(key)
+                if digest is not None:
+                    yield StoredBlob(digest, found.st_size, _changed(found))
 
     # Uploads
 
@@ -210,11 +214,16 @@ class FilesStore:
 
     def derived(self) -> Iterator[DerivedKey]:
         """See `DerivedObjects`."""
-        for path in (self._root / "derived").glob("*/*/*/*"):
+        for found in self.derived_listing():
+            yield found.key
+
+    def derived_listing(self) -> Iterator[StoredDerived]:
+        """See `DerivedObjects`."""
+        for key, found in self._walk("derived", 4):
             with suppress(SpecError, StorageError):
-                found = keys.parse_derived_key(path.relative_to(self._root).as_posix())
-                if found is not None:
-                    yield found
+                derived = keys.parse_derived_key(key)
+                if derived is not None:
+                    yield StoredDerived(derived, found.st_size, _changed(found))
 
     def check(self) -> None:
         """See `BlobStore`."""
@@ -231,6 +240,21 @@ class FilesStore:
 
     def _path(self, key: str) -> Path:
         return self._root / key
+
+    def _walk(self, key: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+        """The regular files so many folders below `key`, by key; what goes meanwhile is left out."""
+        gone = suppress(FileNotFoundError, NotADirectoryError)
+        with _translated(f"store {self._root}"), gone, os.scandir(self._root / key) as entries:
+            for entry in entries:
+                below = f"{key}/{entry.name}"
+                if depth > 1:
+                    if entry.is_dir(follow_symlinks=False):
+                        yield from self._walk(below, depth - 1)
+                    continue
+                with suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode):
+                        yield below, found
 
     def _folder(self, path: Path) -> None:
         """Make a folder whose name is on the disk before anything is put in it."""
@@ -336,6 +360,11 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _changed(found: os.stat_result) -> datetime:
+    """When a file got its name or its bytes: a rename dates only the inode (rename(2))."""
+    return datetime.fromtimestamp(max(found.st_ctime, found.st_mtime), UTC)
 
 
 def _last_change(path: Path) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ocispec.digest import Digest
 from registry.store.keys import DerivedKey
@@ -37,6 +37,26 @@ class Upload:
     size: int = 0
     digest: Digest | None = None
     parts: str = ""
+
+
+class StoredBlob(NamedTuple):
+    """A blob as the store lists it.
+
+    `changed` (aware, UTC) is when its bytes were put there last, by the clock of the machine that keeps them. An
+    engine may date a large object by when its upload began, so what came within `http.body_deadline` may look as old.
+    """
+
+    digest: Digest
+    size: int
+    changed: datetime
+
+
+class StoredDerived(NamedTuple):
+    """A derived object as the store lists it; `changed` as for `StoredBlob`."""
+
+    key: DerivedKey
+    size: int
+    changed: datetime
 
 
 class Blobs(Protocol):
@@ -66,6 +86,13 @@ class Blobs(Protocol):
 
     def digests(self) -> Iterator[Digest]:
         """The digests of all blobs, in no order."""
+
+    def listing(self) -> Iterator[StoredBlob]:
+        """All blobs, in no order; one that comes or goes meanwhile may be in it or not.
+
+        Raises:
+            StorageError: the engine failed; what was listed so far is no complete list.
+        """
 
 
 class Uploads(Protocol):
@@ -124,6 +151,9 @@ class DerivedObjects(Protocol):
 
     def derived(self) -> Iterator[DerivedKey]:
         """The keys of all derived objects, in no order."""
+
+    def derived_listing(self) -> Iterator[StoredDerived]:
+        """All derived objects; as `Blobs.listing`."""
 
 
 class BlobStore(Blobs, Uploads, DerivedObjects, Protocol):

@@ -24,7 +24,7 @@ from registry.errors import BlobMismatchError, BlobUnknownError, StorageError, U
 from registry.settings import S3Settings
 from registry.store import keys
 from registry.store.hashing import CHUNK, RunningHashes, check_digest, verified
-from registry.store.interface import Upload
+from registry.store.interface import StoredBlob, StoredDerived, Upload
 from registry.store.keys import DerivedKey
 from registry.store.s3_bucket import Bucket
 
@@ -88,11 +88,16 @@ class S3Store:
 
     def digests(self) -> Iterator[Digest]:
         """See `Blobs`."""
-        for key, _ in self._bucket.list("blobs/"):
+        for found in self.listing():
+            yield found.digest
+
+    def listing(self) -> Iterator[StoredBlob]:
+        """See `Blobs`."""
+        for found in self._bucket.list("blobs/"):
             with suppress(SpecError):
-                found = keys.parse_blob_key(key)
-                if found is not None:
-                    yield found
+                digest = keys.parse_blob_key(found.key)
+                if digest is not None:
+                    yield StoredBlob(digest, found.size, found.changed)
 
     # Uploads
 
@@ -150,8 +155,8 @@ class S3Store:
     def expire(self, before: datetime) -> tuple[str, ...]:
         """See `Uploads`."""
         newest: dict[str, datetime] = {}
-        for key, changed in self._bucket.list("uploads/"):
-            _note(newest, key, changed)
+        for found in self._bucket.list("uploads/"):
+            _note(newest, found.key, found.changed)
         for key, _, changed in self._bucket.unfinished("uploads/"):
             _note(newest, key, changed)
         for key, multipart, changed in [*self._bucket.unfinished("blobs/"), *self._bucket.unfinished("derived/")]:
@@ -192,11 +197,16 @@ class S3Store:
 
     def derived(self) -> Iterator[DerivedKey]:
         """See `DerivedObjects`."""
-        for key, _ in self._bucket.list("derived/"):
+        for found in self.derived_listing():
+            yield found.key
+
+    def derived_listing(self) -> Iterator[StoredDerived]:
+        """See `DerivedObjects`."""
+        for found in self._bucket.list("derived/"):
             with suppress(SpecError, StorageError):
-                found = keys.parse_derived_key(key)
-                if found is not None:
-                    yield found
+                key = keys.parse_derived_key(found.key)
+                if key is not None:
+                    yield StoredDerived(key, found.size, found.changed)
 
     def check(self) -> None:
         """See `BlobStore`."""
@@ -241,7 +251,7 @@ class S3Store:
         return Digest(algorithm, running.hexdigest())
 
     def _drop_objects(self, upload_id: str) -> None:
-        self._bucket.delete(*[key for key, _ in self._bucket.list(keys.upload_prefix(upload_id))])
+        self._bucket.delete(*[found.key for found in self._bucket.list(keys.upload_prefix(upload_id))])
 
 
 def _note(newest: dict[str, datetime], key: str, changed: datetime) -> None:

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -32,6 +32,14 @@ MAX_PARTS: Final = 10_000
 
 _GONE: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 _FULL: Final = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "EntityTooLarge"})
+
+
+class Listed(NamedTuple):
+    """An object as the engine lists it: size in bytes, time of its last change in UTC."""
+
+    key: str
+    size: int
+    changed: datetime
 
 
 class Bucket:
@@ -112,13 +120,13 @@ class Bucket:
             with _translated(key):
                 self._client.delete_object(**self._at(key))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, datetime]]:
-        """The keys under `prefix`, each with the time of its last change."""
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """The objects under `prefix`."""
         with _translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._name, Prefix=self._prefix + prefix):
                 for item in page.get("Contents", []):
-                    yield item["Key"].removeprefix(self._prefix), item["LastModified"]
+                    yield Listed(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"])
 
     def copy(self, source: str, target: str, size: int) -> None:
         """Copy an object of `size` bytes inside the bucket; the engine does it."""

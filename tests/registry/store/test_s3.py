@@ -63,7 +63,7 @@ def test_a_commit_that_died_half_way_is_taken_up_again(store: S3Store, settings:
     # What a commit does before it copies: the multipart upload is completed, then the process dies.
     died = s3_bucket.Bucket(settings)
     (key, multipart, _), *_ = died.unfinished("uploads/")
-    tail = [name for name, _ in died.list("uploads/") if "tail" in name]
+    tail = [found.key for found in died.list("uploads/") if "tail" in found.key]
     sender = died.sender(key, multipart, tuple(_tags(upload.parts)))
     sender.write(died.read(tail[0]) or b"")
     sender.finish()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -96,6 +98,26 @@ class BlobContract:
         for content in contents:
             store.put(Digest.of(content), [content])
         assert sorted(store.digests()) == sorted(Digest.of(content) for content in contents)
+
+    def test_a_listing_has_sizes_and_times(self, store: BlobStore) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=2)
+        store.put(Digest.of(b"hello"), [b"hello"])
+        store.put(Digest.of(BIG, "sha512"), [BIG])
+        listed = {found.digest: found for found in store.listing()}
+        assert {digest: found.size for digest, found in listed.items()} == {
+            Digest.of(b"hello"): 5,
+            Digest.of(BIG, "sha512"): len(BIG),
+        }
+        after = datetime.now(UTC) + timedelta(seconds=2)
+        assert all(before <= found.changed <= after for found in listed.values())
+
+    def test_a_blob_that_was_uploaded_in_a_session_is_dated_by_its_commit(self, store: BlobStore) -> None:
+        upload = store.append(store.begin(), [BIG])
+        time.sleep(1.1)  # S3 lists whole seconds
+        committed = datetime.now(UTC).replace(microsecond=0)
+        store.commit(upload, Digest.of(BIG))
+        (found,) = store.listing()
+        assert found.changed >= committed
 
     def test_a_store_that_works_passes_its_check(self, store: BlobStore) -> None:
         store.check()

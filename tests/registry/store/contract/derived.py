@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from ocispec.digest import Digest
@@ -22,6 +24,9 @@ class DerivedContract:
         store.put_derived(KEY, b"second")
         assert store.get_derived(KEY) == b"second"
         assert list(store.derived()) == [KEY]
+        (listed,) = store.derived_listing()
+        assert (listed.key, listed.size) == (KEY, 6)
+        assert abs(datetime.now(UTC) - listed.changed) < timedelta(seconds=60)
 
     def test_a_large_object_comes_back(self, store: BlobStore) -> None:
         store.put_derived(KEY, BIG)
