@@ -32,11 +32,12 @@ class Knowledge:
         Raises:
             TrustError: as those say.
         """
-        stored = self.newest("trust")
-        before = Trust.stored(stored.envelope, now) if stored is not None else None
-        trust = Trust.parse(envelope, now) if before is None else before.update(envelope, now)
-        if before is None or trust.digest != before.digest:
-            self.put("trust", trust.root.version, trust.digest, trust.root.issued, envelope)
+        with self._memory.change():
+            stored = self.newest("trust")
+            before = Trust.stored(stored.envelope, now) if stored is not None else None
+            trust = Trust.parse(envelope, now) if before is None else before.update(envelope, now)
+            if before is None or trust.digest != before.digest:
+                self.put("trust", trust.root.version, trust.digest, trust.root.issued, envelope)
         return trust
 
     def learn(self, envelope: bytes, now: datetime) -> Signed[Statement]:
@@ -57,8 +58,7 @@ class Knowledge:
             case RevocationList(number=number, issued=issued):
                 self.follow("list", number, issued, signed)
             case Withdrawal(statement=statement):
-                with self._memory.change():
-                    self._memory.withdraw(statement)
+                self._memory.withdraw(statement)
             case _:
                 raise TrustError("wrong-type", f"statement {signed.digest}", "nothing that the signer remembers")
         return signed
@@ -113,17 +113,20 @@ class Knowledge:
         Raises:
             TrustError: it does not.
         """
-        before = self.newest(name)
-        if before is not None:
-            check_number(name, (before.number, before.digest), (number, signed.digest))
-            if number == before.number:
-                return
-        self.put(name, number, signed.digest, issued, signed.envelope)
+        with self._memory.change():  # reading too: another signer may be shown the same
+            before = self.newest(name)
+            if before is not None:
+                check_number(name, (before.number, before.digest), (number, signed.digest))
+                if number == before.number:
+                    return
+            self.put(name, number, signed.digest, issued, signed.envelope)
 
-    def put(self, name: str, number: int, digest: Digest, issued: datetime, envelope: bytes) -> None:
-        """Remember the newest of something; the caller has compared the numbers."""
-        with self._memory.change():
-            self._memory.put_current(Current(name=name, number=number, digest=digest, issued=issued, envelope=envelope))
+    def put(
+        self, name: str, number: int, digest: Digest, issued: datetime, envelope: bytes, *, counts: bool = True
+    ) -> None:
+        """Remember the newest of something; the caller has compared the numbers in the same change."""
+        current = Current(name=name, number=number, digest=digest, issued=issued, envelope=envelope)
+        self._memory.put_current(current, counts=counts)
 
     def _root(self, now: datetime) -> Trust:
         stored = self.newest("trust")

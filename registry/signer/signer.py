@@ -139,11 +139,9 @@ class Signer:
                 `no-policy`, `policy-below-floor`, or an envelope in it is not believed.
             PolicyError: it is malformed.
         """
-        now, trust = self._now(), self._trust()
-        evidence = codec.decode_evidence(raw, trust.verifier(now))
-        what = f"evidence {Digest.of(raw)}"
-        statement, policy = self._knows.policy(self._now())
-        self._check_evidence(evidence, now, what)
+        now, what = self._now(), f"evidence {Digest.of(raw)}"
+        evidence, generation = self._believed(raw, now, what)
+        statement, policy = self._knows.policy(now)
         decision = evaluate(policy, evidence)
         image = evidence.image
         clearance, obstacle = None, ""
@@ -156,6 +154,8 @@ class Signer:
                     raise
                 obstacle = str(error)
         with self._memory.change():
+            if self._memory.generation() != generation:
+                raise TrustError("evidence-out-of-date", what, "what the signer knows has changed meanwhile")
             digest = _payload_digest(clearance) if clearance is not None else None
             self._memory.say(image.repository, image.manifest, digest, now + MAX_CLEARANCE_LIFETIME, now)
         return Judged(decision=decision, clearance=clearance, obstacle=obstacle)
@@ -196,6 +196,8 @@ class Signer:
         )
         envelope = self._seal(made, IndexClearance)
         with self._memory.change():
+            for child_clearance in children:
+                self._cleared(repository, child_clearance)  # still: another signer may have said otherwise meanwhile
             self._memory.say(repository, index.digest, _payload_digest(envelope), made.expires, now)
         return envelope
 
@@ -206,10 +208,10 @@ class Signer:
             TrustError: the clearance is not good here and now; `too-many-moves`.
         """
         repository, tag = check_repository(repository), check_tag(tag)
-        cleared = self._cleared(repository, clearance)
-        digest = cleared.manifest if isinstance(cleared, Clearance) else cleared.index
         now = self._now()
         with self._memory.change():
+            cleared = self._cleared(repository, clearance)
+            digest = cleared.manifest if isinstance(cleared, Clearance) else cleared.index
             memory = self._moved(repository, tag, digest, now)
             self._memory.put_tag(repository, tag, memory)
         made = TagStatement(
@@ -245,13 +247,14 @@ class Signer:
             TrustError: `number-went-back`, `same-number-other-content`: the chain was longer, or another.
         """
         now = self._now()
-        stored = self._knows.newest("audit")
-        if stored is not None and (records < stored.number or (records == stored.number and head != stored.digest)):
-            code = "number-went-back" if records < stored.number else "same-number-other-content"
-            raise TrustError(code, "audit chain", f"got {records} records, {stored.number} were signed")
         made = AuditCheckpoint(registry=self._registry, records=records, head=head, issued=now)
         envelope = self._seal(made, AuditCheckpoint)
-        self._knows.put("audit", records, head, now, envelope)
+        with self._memory.change():
+            stored = self._knows.newest("audit")
+            if stored is not None and (records < stored.number or (records == stored.number and head != stored.digest)):
+                code = "number-went-back" if records < stored.number else "same-number-other-content"
+                raise TrustError(code, "audit chain", f"got {records} records, {stored.number} were signed")
+            self._knows.put("audit", records, head, now, envelope, counts=False)
         return envelope
 
     def _simple(self, reference: Reference, digest: Digest) -> SimpleSignature:
@@ -259,6 +262,18 @@ class Signer:
         return SimpleSignature(digest=digest, payload=payload, signature=self._key.sign(payload))
 
     # ---- checks ---------------------------------------------------------------------------------------------
+
+    def _believed(self, raw: bytes, now: datetime, what: str) -> tuple[Evidence, int]:
+        """The evidence, verified under all that the signer knows, and the generation of that knowledge.
+
+        Evidence can bring a newer revocation list along; what was verified before it is verified again under it.
+        """
+        while True:
+            generation = self._memory.generation()
+            evidence = codec.decode_evidence(raw, self._trust().verifier(now))
+            self._check_evidence(evidence, now, what)
+            if self._memory.generation() == generation:
+                return evidence, generation
 
     def _check_evidence(self, evidence: Evidence, now: datetime, what: str) -> None:
         if evidence.image.registry != self._registry:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from policy import canonical, codec
 from policy.model import State
 from policy.statements import ListDate
 from registry.signer.client import SignerClient
-from registry.signer.memory import Memory, SignerMemoryError
+from registry.signer.memory import Memory, SignerMemoryError, TagMemory
 from registry.signer.protocol import MAX_BODY, SignerRefusedError, SignerUnavailableError, receive, send
 from registry.signer.server import Server
 from registry.signer.signer import Signer
@@ -158,8 +160,50 @@ def test_memory_that_cannot_be_read_stops_the_signer(tmp_path: Path) -> None:
         Memory(broken)
     good = tmp_path / "other.sqlite"
     memory = Memory(good)
-    with memory.change():
-        memory._do("UPDATE meta SET value = '2' WHERE name = 'format'")
+    with memory.change() as conn:
+        conn.exec_driver_sql("UPDATE signer_meta SET value = '3' WHERE name = 'format'")
     memory.close()
-    with pytest.raises(SignerMemoryError, match="format '2'"):
+    with pytest.raises(SignerMemoryError, match="format '3'"):
         Memory(good)
+
+
+def test_memory_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "memory.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            """
+            CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE current (name TEXT PRIMARY KEY, number INTEGER NOT NULL, digest TEXT NOT NULL,
+                                  issued INTEGER NOT NULL, envelope BLOB NOT NULL) WITHOUT ROWID;
+            CREATE TABLE withdrawn (digest TEXT PRIMARY KEY) WITHOUT ROWID;
+            CREATE TABLE said (repository TEXT NOT NULL, digest TEXT NOT NULL, clearance TEXT NOT NULL,
+                               until INTEGER NOT NULL, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
+            CREATE TABLE tag (repository TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
+                              digest TEXT NOT NULL, day INTEGER NOT NULL, moves INTEGER NOT NULL,
+                              PRIMARY KEY (repository, name)) WITHOUT ROWID;
+            INSERT INTO meta VALUES ('format', '1');
+            """
+        )
+        gone, served = Digest.of(b"withdrawn"), Digest.of(b"served")
+        old.execute("INSERT INTO withdrawn VALUES (?)", (str(gone),))
+        old.execute("INSERT INTO tag VALUES ('team/app', '1', 41, ?, 20000, 3)", (str(served),))
+        old.commit()
+    memory = Memory(path)
+    assert memory.is_withdrawn(gone)
+    assert memory.tag("team/app", "1") == TagMemory(number=41, digest=served, day=20000, moves=3)
+    memory.put_tag("team/app", "1", TagMemory(number=42, digest=gone, day=20000, moves=4))
+    memory.close()
+    again = Memory(path)
+    assert again.tag("team/app", "1") == TagMemory(number=42, digest=gone, day=20000, moves=4)
+    again.close()
+
+
+def test_memory_belongs_to_one_key(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "memory.sqlite")
+    memory.bind_key("sha256:one")
+    memory.bind_key("sha256:one")
+    with pytest.raises(SignerMemoryError, match="belongs to key sha256:one, this signer has key sha256:two"):
+        memory.bind_key("sha256:two")
+    memory.bind_key("sha256:two", replace=True)
+    memory.bind_key("sha256:two")
+    memory.close()
