@@ -1,18 +1,22 @@
-"""Who asks, and what their role lets them do: the seam between credentials and everything that decides.
+"""Who asks, and what their role and grants let them do: the seam between credentials and everything that decides.
 
-Roles and rights are one table here; what a role sees of an image in which state is `states.may_read`. An
-`Authenticator` (`authenticate.py`) turns a request's credentials into a `Principal`.
+A role is what an account is for, and the most that it can have; grants say which of that, and in which repositories.
+What a role sees of an image in which state is `states.may_read`. An `Authenticator` (`authenticate.py`) turns a
+request's credentials into a `Principal`.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from ocispec.digest import HEX_LENGTH, Digest
+from registry.errors import AccountError
 
 
 class Role(StrEnum):
@@ -29,39 +33,132 @@ class Role(StrEnum):
 
 
 class Right(StrEnum):
-    """What can be done to a repository's content; reading depends on states too, and is not among them (R5)."""
+    """What can be done to a repository's content, each apart from the others (R5).
 
+    To create is to bring what was not there: a blob, a manifest, a tag. To update is to point a tag that is there
+    at another manifest. To delete is to take a tag, a manifest or a blob away. To pull is to read what the role and
+    the image's state allow to be read.
+    """
+
+    PULL = "pull"
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
 
 
-_RIGHTS: Final[dict[Role, frozenset[Right]]] = {
-    Role.PUSHER: frozenset(Right),
-    Role.REGISTRY: frozenset(Right),
-    Role.HOST: frozenset(),
-    Role.SCANNER: frozenset(),
-    Role.OFFICER: frozenset(),
-    Role.AUDITOR: frozenset(),
+ALL_RIGHTS: Final = frozenset(Right)
+
+BOUNDS: Final[dict[Role, frozenset[Right]]] = {
+    Role.PUSHER: ALL_RIGHTS,
+    Role.REGISTRY: ALL_RIGHTS,
+    Role.HOST: frozenset({Right.PULL}),
+    Role.SCANNER: frozenset({Right.PULL}),
+    Role.OFFICER: frozenset({Right.PULL}),
+    Role.AUDITOR: frozenset({Right.PULL}),
     Role.ADMIN: frozenset(),
 }
+"""The most that any grant gives to a role."""
+
+_GLOB: Final = re.compile(r"[a-z0-9*?./_-]{1,255}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Some rights in the repositories that a glob matches; `*` crosses slashes, `?` is any one character."""
+
+    pattern: str
+    rights: frozenset[Right] = ALL_RIGHTS
+
+    def __str__(self) -> str:
+        """The grant as `parse` reads it: `shop/*:pull,create`; without a colon where it gives every right."""
+        if self.rights == ALL_RIGHTS:
+            return self.pattern
+        return f"{self.pattern}:{','.join(right for right in Right if right in self.rights)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Grant:
+        """The grant that `shop/*:pull,create` says; `shop/*` alone is every right there.
+
+        Raises:
+            AccountError: it says none.
+        """
+        pattern, colon, names = text.partition(":")
+        if _GLOB.fullmatch(pattern) is None:
+            raise AccountError(f"grant {text[:80]!r}: {pattern[:80]!r} is not a glob over repository names")
+        if not colon:
+            return cls(pattern=pattern)
+        known = {str(right): right for right in Right}
+        given = names.split(",")
+        for name in given:
+            if name not in known:
+                raise AccountError(f"grant {text[:80]!r}: right {name[:40]!r}, expected some of {', '.join(known)}")
+        return cls(pattern=pattern, rights=frozenset(known[name] for name in given))
+
+
+EVERYTHING: Final = (Grant(pattern="*"),)
+"""The grants of an account that was made without any: its role alone bounds it."""
+
+Match = Callable[[str], object]
+"""True of the name of a repository, or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who a request comes from; `repositories` are globs over repository names, in which `*` crosses slashes."""
+    """Who a request comes from, and what it may do.
+
+    `grants` are the account's. `layers` are those of the credentials in between, as of a token that was asked for one
+    repository: each layer has to give a right too.
+    """
 
     name: str
     role: Role
-    repositories: tuple[str, ...] = ("*",)
+    grants: tuple[Grant, ...] = EVERYTHING
+    layers: tuple[tuple[Grant, ...], ...] = ()
+    _matches: dict[Right, Match] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out what is asked on every request."""
+        object.__setattr__(self, "_matches", _matches(self.role, (self.grants, *self.layers)))
+
+    @property
+    def is_narrowed(self) -> bool:
+        """True if its credentials give less than its account has, so that they speak for some repositories only."""
+        return bool(self.layers)
+
+    def narrowed(self, grants: Iterable[Grant]) -> Principal:
+        """This principal, as far as `grants` give the same; never more than it has itself."""
+        return replace(self, layers=(*self.layers, tuple(grants)))
 
     def in_scope(self, repository: str) -> bool:
-        """True if one of the principal's globs matches."""
-        return any(glob == "*" or fnmatch.fnmatchcase(repository, glob) for glob in self.repositories)
+        """True if it may read in `repository` at all; what of it is `states.may_read`'s to say."""
+        match = self._matches.get(Right.PULL)
+        return match is not None and match(repository) is not None
 
     def may(self, right: Right, repository: str) -> bool:
         """True if it may do that to what is in `repository`."""
-        return right in _RIGHTS[self.role] and self.in_scope(repository)
+        match = self._matches.get(right)
+        return match is not None and match(repository) is not None
+
+
+@lru_cache(maxsize=4096)
+def _matches(role: Role, layers: tuple[tuple[Grant, ...], ...]) -> dict[Right, Match]:
+    """For each right that there is at all, what finds the repositories in which it is given."""
+    found: dict[Right, Match] = {}
+    for right in BOUNDS[role]:
+        patterns = [tuple(grant.pattern for grant in layer if right in grant.rights) for layer in layers]
+        if all(patterns):
+            found[right] = _matching(tuple(patterns))
+    return found
+
+
+def _matching(layers: tuple[tuple[str, ...], ...]) -> Match:
+    """What finds the names that a glob of every layer matches.
+
+    fnmatch makes of each `*` an atomic group, so no name takes more than one pass over each glob.
+    """
+    needed = [layer for layer in layers if "*" not in layer]
+    ahead = "".join(f"(?={'|'.join(map(fnmatch.translate, layer))})" for layer in needed)
+    return re.compile(ahead).match
 
 
 REGISTRY: Final = Principal(name="registry", role=Role.REGISTRY)

@@ -24,22 +24,19 @@ class Sight(StrEnum):
     """404: as if it did not exist."""
 
 
-_READS_ALL = frozenset({Role.SCANNER, Role.OFFICER, Role.AUDITOR})
+_READS_EVERY_STATE = frozenset({Role.PUSHER, Role.SCANNER, Role.OFFICER, Role.AUDITOR})
 
 
 def may_read(role: Role, state: State | None, *, in_scope: bool) -> Sight:
     """What `role` sees of an image in `state`; None is a manifest that has no state yet.
 
-    `in_scope` is true if the principal's repositories hold it. A scanner, officer or auditor reads all. A
-    pusher reads what is in its repositories, quarantined or not (trust.md: it may pull back what it pushed).
-    A host reads what may start, and is told the reason otherwise. An admin keeps accounts and settings, and
-    has no business with content.
+    `in_scope` is true if the principal has the right to pull there. A pusher, scanner, officer or auditor then
+    reads what is there, quarantined or not (trust.md: a pusher may pull back what it pushed). A host reads what may
+    start, and is told the reason otherwise. An admin keeps accounts and settings, and has no business with content.
     """
-    if role in _READS_ALL:
-        return Sight.READ
     if not in_scope:
         return Sight.HIDDEN
-    if role is Role.PUSHER:
+    if role in _READS_EVERY_STATE:
         return Sight.READ
     if role is Role.HOST:
         return Sight.READ if state is not None and state.may_start else Sight.DENIED

@@ -1,6 +1,7 @@
 """Make, list and remove accounts of a registry. For admins.
 
 pratique accounts add registry.example:5000 ci-web --role pusher --repository 'shop/*'
+pratique accounts add registry.example:5000 ci-new --role pusher --grant 'shop/*:pull,create' --until 90d
 pratique accounts list registry.example:5000
 pratique accounts remove registry.example:5000 ci-web
 
@@ -12,6 +13,9 @@ The secret is printed once, and is kept nowhere. Roles:
     officer   read everything, and hand in approvals, waivers, policies and revocation lists
     auditor   read everything, and the audit trail
     admin     accounts and settings; no images
+
+A grant gives some of what the role has, in some repositories: pull, create (what was not there), update (point a tag
+that is there elsewhere), delete. `--repository GLOB` is `--grant GLOB` with every right that the role has.
 """
 
 from __future__ import annotations
@@ -45,6 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only these repositories, e.g. 'shop/*'; may be given more than once (default: all)",
     )
+    add.add_argument(
+        "--grant",
+        metavar="GLOB[:RIGHT,...]",
+        action="append",
+        default=[],
+        help="only these rights there, e.g. 'shop/*:pull,create'; may be given more than once",
+    )
     add.add_argument("--until", metavar="TIME", help="when it ends: 90d, 12h, or a date")
     for verb in (add, listed, remove):
         shared.add_account(verb)
@@ -71,7 +82,7 @@ def _add(arguments: argparse.Namespace) -> int:
     wanted: dict[str, JsonValue] = {
         "name": arguments.name,
         "role": arguments.role,
-        "repositories": list(arguments.repository),
+        "grants": [*arguments.grant, *arguments.repository],
     }
     if arguments.until is not None:
         wanted["expires"] = format_time(shared.until(arguments.until, clock.now()))
@@ -98,11 +109,11 @@ def _list(arguments: argparse.Namespace) -> int:
         return Exit.FINE
     rows = []
     for row in rows_of(members, "accounts"):
-        globs = row.get("repositories")
-        repositories = ", ".join(map(str, globs)) if isinstance(globs, list) else ""
+        given = row.get("grants")
+        grants = " ".join(map(str, given)) if isinstance(given, list) else ""
         fields = (text_of(row, name) for name in ("name", "role", "created", "createdBy"))
-        rows.append((*fields, text_of(row, "expires") or "never", repositories))
-    table(("NAME", "ROLE", "CREATED", "BY", "ENDS", "REPOSITORIES"), rows)
+        rows.append((*fields, text_of(row, "expires") or "never", grants))
+    table(("NAME", "ROLE", "CREATED", "BY", "ENDS", "GRANTS"), rows)
     return Exit.FINE
 
 

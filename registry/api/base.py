@@ -113,9 +113,12 @@ def require_right(right: Right, repository: str) -> None:
 
     Raises:
         DeniedError: it may not.
+        NameUnknownError: it may not delete there, nor know of the repository.
     """
     principal = caller()
     if not principal.may(right, repository):
+        if right is Right.DELETE:
+            require_sight(repository)
         raise DeniedError(f"{principal.name} ({principal.role}) may not {right} in {repository}")
 
 

@@ -16,7 +16,7 @@ from ocispec.errors import LimitError, SpecError, UnsupportedError
 from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_manifest
 from policy.model import State
 from registry.access import Right, Role, is_protected_tag, tag_subject
-from registry.api.base import empty_response, reference_of, repository_name, require_right, require_sight
+from registry.api.base import empty_response, reference_of, repository_name, require_right
 from registry.api.body import whole_body
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using
@@ -153,7 +153,6 @@ def _warning(push: Push, seconds: float) -> str:
 def delete_manifest(name: str, reference: str) -> Response:
     """Delete a tag, or a manifest by digest with all tags that point to it."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
-    require_sight(repository)
     require_right(Right.DELETE, repository)
     with context().catalogue.write() as conn:
         if isinstance(wanted, Digest):

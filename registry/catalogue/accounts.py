@@ -1,4 +1,4 @@
-"""Accounts: who may ask, in which role, for which repositories."""
+"""Accounts: who may ask, in which role, with which rights in which repositories."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select
 
-from registry.access import REGISTRY, Principal, Role
+from registry.access import ALL_RIGHTS, BOUNDS, REGISTRY, Grant, Principal, Right, Role
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import accounts
 from registry.errors import AccountError
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-_GLOB: Final = re.compile(r"[a-z0-9*?./_-]{1,255}", re.ASCII)
-MAX_GLOBS: Final = 100
-"""Repository globs of one account."""
+MAX_GRANTS: Final = 100
+"""Grants of one account."""
 
 _FIND: Final = select(accounts).where(accounts.c.name == bindparam("account"))
 
@@ -28,7 +27,7 @@ class Account:
 
     name: str
     role: Role
-    repositories: tuple[str, ...]
+    grants: tuple[Grant, ...]
     secret: str
     created: datetime
     created_by: str
@@ -37,7 +36,7 @@ class Account:
     @property
     def principal(self) -> Principal:
         """Who a request with this account's secret comes from."""
-        return Principal(name=self.name, role=self.role, repositories=self.repositories)
+        return Principal(name=self.name, role=self.role, grants=self.grants)
 
 
 def find_account(conn: Connection, name: str) -> Account | None:
@@ -66,17 +65,22 @@ def add_account(conn: Connection, account: Account) -> None:
         raise AccountError(f"account {account.name[:80]!r}: expected [a-z0-9][a-z0-9._-]{{0,62}}")
     if account.role is Role.REGISTRY or account.name == REGISTRY.name:
         raise AccountError(f"account {account.name} ({account.role}): only the registry itself is called so")
-    if not 1 <= len(account.repositories) <= MAX_GLOBS:
-        raise AccountError(f"account {account.name}: expected 1 to {MAX_GLOBS} repositories")
-    for glob in account.repositories:
-        if _GLOB.fullmatch(glob) is None:
-            raise AccountError(f"account {account.name}: {glob[:80]!r} is not a glob over repository names")
+    if not 1 <= len(account.grants) <= MAX_GRANTS:
+        raise AccountError(f"account {account.name}: got {len(account.grants)} grants, expected 1 to {MAX_GRANTS}")
+    for grant in account.grants:
+        Grant.parse(str(grant))
+        bound = BOUNDS[account.role]
+        if grant.rights != ALL_RIGHTS and not grant.rights <= bound:
+            most = ", ".join(right for right in Right if right in bound) or "nothing"
+            raise AccountError(
+                f"account {account.name} ({account.role}): grant {grant}, a role that has at most {most}"
+            )
     stored = insert_new(
         conn,
         accounts,
         name=account.name,
         role=str(account.role),
-        repositories="\n".join(account.repositories),
+        repositories="\n".join(map(str, account.grants)),
         secret=account.secret,
         created=account.created,
         created_by=account.created_by,
@@ -95,7 +99,7 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
     return Account(
         name=row.name,
         role=Role(row.role),
-        repositories=tuple(row.repositories.split("\n")),
+        grants=tuple(map(Grant.parse, row.repositories.split("\n"))),
         secret=row.secret,
         created=row.created,
         created_by=row.created_by,

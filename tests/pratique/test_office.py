@@ -50,7 +50,7 @@ def test_accounts_are_made_listed_and_removed(office: Office) -> None:
     assert len(made.out.splitlines()) == 1
     good("login", office.address, "--account", "ci-1", "--plain-http", stdin=made.out)
     listed = good("accounts", "list", office.address, *admin, "--json").json
-    assert next(row for row in listed if row["name"] == "ci-1")["repositories"] == ["shop/*"]
+    assert next(row for row in listed if row["name"] == "ci-1")["grants"] == ["shop/*"]
     refused = call("accounts", "list", office.address, "--account", "ci-1")
     assert (refused.code, "expected role admin" in refused.err) == (1, True)
     good("accounts", "remove", office.address, "ci-1", *admin)

@@ -21,7 +21,7 @@ from sqlalchemy import update
 
 from ocispec.digest import Digest
 from policy.model import State
-from registry.access import Role
+from registry.access import Grant, Role
 from registry.authenticate import hash_secret, new_secret
 from registry.catalogue.accounts import Account, add_account
 from registry.catalogue.database import Catalogue
@@ -69,15 +69,15 @@ class LiveRegistry:
         """A connection of the test's own to the catalogue."""
         return Catalogue(self.settings.catalogue_url, connections=2)
 
-    def account(self, name: str, role: Role, *repositories: str) -> str:
-        """Make an account, for all repositories if none is named; returns its secret."""
+    def account(self, name: str, role: Role, *grants: str) -> str:
+        """Make an account, for all repositories if no grant (`shop/*`, `shop/*:pull`) is named; returns its secret."""
         secret = new_secret()
         catalogue = self.catalogue()
         with catalogue.write() as conn:
             account = Account(
                 name=name,
                 role=role,
-                repositories=repositories or ("*",),
+                grants=tuple(map(Grant.parse, grants or ("*",))),
                 secret=hash_secret(secret),
                 created=datetime.now(UTC),
                 created_by="test",

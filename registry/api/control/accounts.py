@@ -19,13 +19,20 @@ from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue
 from policy.errors import PolicyError
 from policy.times import format_time, parse_time
-from registry.access import Role
+from registry.access import EVERYTHING, Grant, Role
 from registry.api.base import json_response, open_to_all
 from registry.api.control.shared import json_body, require_role
 from registry.audit import Event
 from registry.authenticate import hash_secret, new_secret
 from registry.catalogue import schema
-from registry.catalogue.accounts import Account, add_account, count_accounts, list_accounts, remove_account
+from registry.catalogue.accounts import (
+    MAX_GRANTS,
+    Account,
+    add_account,
+    count_accounts,
+    list_accounts,
+    remove_account,
+)
 from registry.context import caller, context, source
 from registry.errors import DeniedError, NameUnknownError, UnauthorizedError, UnsupportedRequestError
 from registry.first import BOOTSTRAP
@@ -69,7 +76,7 @@ def delete_account(name: str) -> Response:
             principal=caller().name,
             source=source(),
             subject=name,
-            before=f"{found.role}: {' '.join(found.repositories)}",
+            before=_told(found),
             after="removed",
         )
     return Response(status=204)
@@ -100,7 +107,7 @@ def _wanted(members: dict[str, JsonValue]) -> Account:
         return Account(
             name=_text(members, "name"),
             role=role,
-            repositories=fields.texts(members, "repositories", what="account", limit=100) or ("*",),
+            grants=_grants(members),
             secret="",
             created=context().clock(),
             created_by="",
@@ -108,6 +115,22 @@ def _wanted(members: dict[str, JsonValue]) -> Account:
         )
     except (ValueError, SpecError, PolicyError) as error:
         raise UnsupportedRequestError(f"account: {error}") from None
+
+
+def _grants(members: dict[str, JsonValue]) -> tuple[Grant, ...]:
+    """`grants` as `Grant.parse` has them; `repositories` are those with every right. Neither: the role everywhere."""
+    texts = [
+        text
+        for name in ("grants", "repositories")
+        for text in fields.texts(members, name, what="account", limit=MAX_GRANTS)
+    ]
+    return tuple(map(Grant.parse, texts)) or EVERYTHING
+
+
+def _told(account: Account) -> str:
+    """An account's role, grants and end, for the audit."""
+    ends = f" until {format_time(account.expires)}" if account.expires is not None else ""
+    return f"{account.role}: {' '.join(map(str, account.grants))}{ends}"
 
 
 def _time(text: str) -> datetime | None:
@@ -126,7 +149,7 @@ def _add(conn: Connection, wanted: Account, *, by: str) -> str:
     account = Account(
         name=wanted.name,
         role=wanted.role,
-        repositories=wanted.repositories,
+        grants=wanted.grants,
         secret=hash_secret(secret),
         created=wanted.created,
         created_by=by,
@@ -139,7 +162,7 @@ def _add(conn: Connection, wanted: Account, *, by: str) -> str:
         principal=by,
         source=source(),
         subject=wanted.name,
-        after=f"{wanted.role}: {' '.join(wanted.repositories)}",
+        after=_told(wanted),
     )
     return secret
 
@@ -155,7 +178,7 @@ def _shown(account: Account) -> JsonValue:
     return {
         "name": account.name,
         "role": str(account.role),
-        "repositories": list(account.repositories),
+        "grants": [str(grant) for grant in account.grants],
         "created": format_time(account.created),
         "createdBy": account.created_by,
         "expires": format_time(account.expires) if account.expires is not None else None,

@@ -25,9 +25,11 @@ def require_role(*roles: Role) -> None:
     """Check that the caller has one of these roles.
 
     Raises:
-        DeniedError: it has another.
+        DeniedError: it has another, or its credentials are for some repositories only.
     """
     principal = caller()
+    if principal.is_narrowed:
+        raise DeniedError(f"{principal.name}: these credentials are for repositories only, and do nothing else")
     if principal.role not in roles:
         wanted = ", ".join(roles)
         raise DeniedError(f"{principal.name} ({principal.role}) may not do this, expected role {wanted}")
