@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from registry.catalogue import schema
+from registry.catalogue.upgrade import bring_up_to_date
 from registry.errors import CatalogueError, StorageFullError
 
 BUSY_SECONDS: Final = 20
@@ -61,18 +61,13 @@ class Catalogue:
         self._volatile_engine: Engine = self._engine.execution_options(pratique_begin=_VOLATILE)
 
     def create(self) -> None:
-        """Make the tables where there are none, and check that they are of this version.
+        """Make the tables where there are none, and bring older ones to this release (`upgrade.py`).
 
         Raises:
-            CatalogueError: the database cannot be used, or was made by another version.
+            CatalogueError: the database cannot be used, or was made by a later release.
         """
         with _translated():
-            schema.metadata.create_all(self._engine)
-        with self.write() as conn:
-            insert_new(conn, schema.meta, name="schema", value=str(schema.SCHEMA_VERSION))
-            found = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == "schema"))
-        if found != str(schema.SCHEMA_VERSION):
-            raise CatalogueError(f"catalogue: schema version {found}, expected {schema.SCHEMA_VERSION}")
+            bring_up_to_date(self._engine)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

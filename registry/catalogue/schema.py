@@ -10,7 +10,6 @@ transaction as the change that they record.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -25,16 +24,13 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
-    Text,
     UniqueConstraint,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ocispec.digest import Digest
-
-SCHEMA_VERSION: Final = 1
-"""Rises with each change to the tables; stored in `meta`, and another one is refused at start."""
+from registry.catalogue.migrations.types import bytewise
 
 
 class DigestText(TypeDecorator[Digest]):
@@ -42,6 +38,10 @@ class DigestText(TypeDecorator[Digest]):
 
     impl = String(136)
     cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """The database's type, in byte order."""
+        return dialect.type_descriptor(String(136, collation="C" if dialect.name == "postgresql" else None))
 
     def process_bind_param(self, value: Digest | None, dialect: Dialect) -> str | None:
         """A digest to text."""
@@ -71,18 +71,18 @@ class Moment(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
-# Lists are in byte order on every database: PostgreSQL would sort by its locale.
-_REPOSITORY = String(255).with_variant(String(255, collation="C"), "postgresql")
-_TAG = String(128).with_variant(String(128, collation="C"), "postgresql")
-_NAME = String(255)
-_MEDIA_TYPE = String(255)
+_REPOSITORY = bytewise(255)
+_TAG = bytewise(128)
+_NAME = bytewise(255)
+_MEDIA_TYPE = bytewise(255)
+_TEXT = bytewise()
 _ROWID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
 meta = Table(
     "meta",
     metadata,
     Column("name", _NAME, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("value", _TEXT, nullable=False),
 )
 """Single facts: `schema`, `registry` (its name), `bootstrap` (SHA-256 of the one-time token, until it is used)."""
 
@@ -90,9 +90,9 @@ accounts = Table(
     "accounts",
     metadata,
     Column("name", _NAME, primary_key=True),
-    Column("role", String(16), nullable=False),
-    Column("repositories", Text, nullable=False),  # globs, one a line
-    Column("secret", String(64), nullable=False),  # SHA-256, hex, of 256 random bits
+    Column("role", bytewise(16), nullable=False),
+    Column("repositories", _TEXT, nullable=False),  # globs, one a line
+    Column("secret", bytewise(64), nullable=False),  # SHA-256, hex, of 256 random bits
     Column("created", Moment, nullable=False),
     Column("created_by", _NAME, nullable=False),
     Column("expires", Moment),
@@ -144,11 +144,11 @@ manifests = Table(
     Column("digest", DigestText, nullable=False),
     Column("media_type", _MEDIA_TYPE, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("kind", String(8), nullable=False),
+    Column("kind", bytewise(8), nullable=False),
     Column("artifact_type", _MEDIA_TYPE, nullable=False, default=""),  # what the referrers API says it is
     Column("subject", DigestText),
     Column("state_of", DigestText),  # the image whose state an artifact takes
-    Column("annotations", Text, nullable=False, default="{}"),  # JSON, for the referrers API
+    Column("annotations", _TEXT, nullable=False, default="{}"),  # JSON, for the referrers API
     Column("pushed", Moment, nullable=False),
     Column("pushed_by", _NAME, nullable=False),
     PrimaryKeyConstraint("repository", "digest"),
@@ -171,7 +171,7 @@ references = Table(
     Column("repository", _REPOSITORY, nullable=False),
     Column("manifest", DigestText, nullable=False),
     Column("digest", DigestText, nullable=False),
-    Column("kind", String(8), nullable=False),
+    Column("kind", bytewise(8), nullable=False),
     PrimaryKeyConstraint("repository", "manifest", "digest", "kind"),
     ForeignKeyConstraint(["repository", "manifest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
     CheckConstraint("kind IN ('config', 'layer', 'child')", name="reference_kind"),
@@ -201,15 +201,15 @@ Index("tags_by_served", tags.c.repository, tags.c.served)
 uploads = Table(
     "uploads",
     metadata,
-    Column("id", String(32), primary_key=True),
+    Column("id", bytewise(32), primary_key=True),
     Column("repository", _REPOSITORY, nullable=False),
     Column("account", _NAME, nullable=False),
     Column("size", BigInteger, nullable=False, default=0),
     Column("digest", DigestText),
-    Column("parts", Text, nullable=False, default=""),
+    Column("parts", _TEXT, nullable=False, default=""),
     Column("started", Moment, nullable=False),
     Column("touched", Moment, nullable=False),
-    Column("holder", String(32), nullable=False, default=""),  # the request that is appending, "" if none
+    Column("holder", bytewise(32), nullable=False, default=""),  # the request that is appending, "" if none
     Column("held_until", Moment),
 )
 """Upload sessions (store/interface.py, Upload). One request at a time holds one."""
@@ -221,11 +221,11 @@ images = Table(
     metadata,
     Column("repository", _REPOSITORY, nullable=False),
     Column("digest", DigestText, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", bytewise(16), nullable=False),
     Column("level", _NAME, nullable=False, default=""),
     Column("parent", DigestText),
     Column("reason", _NAME, nullable=False, default=""),  # code of the first verdict against it
-    Column("message", Text, nullable=False, default=""),
+    Column("message", _TEXT, nullable=False, default=""),
     Column("until", Moment),  # the end of a warning or grace
     Column("decision", DigestText),
     Column("revoked_by", BigInteger, nullable=False, default=0),  # number of the list that revoked it, 0 if none
@@ -245,7 +245,7 @@ image_keys = Table(
     metadata,
     Column("repository", _REPOSITORY, nullable=False),
     Column("digest", DigestText, nullable=False),
-    Column("key", String(160), nullable=False),
+    Column("key", bytewise(160), nullable=False),
     PrimaryKeyConstraint("repository", "digest", "key"),
     ForeignKeyConstraint(["repository", "digest"], ["manifests.repository", "manifests.digest"], ondelete="CASCADE"),
 )
@@ -259,7 +259,7 @@ layers = Table(
     Column("reader", Integer, nullable=False),
     Column("diff_id", DigestText, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes of the uncompressed tar
-    Column("compression", String(8), nullable=False),  # in the words of ocispec.descriptor.COMPRESSION
+    Column("compression", bytewise(8), nullable=False),  # in the words of ocispec.descriptor.COMPRESSION
     Column("read", Moment, nullable=False),
 )
 """What the reader of version `reader` made of a layer blob. Refusals are not kept: they depend on the media type
@@ -286,7 +286,7 @@ Index("statements_by_subject", statements.c.subject)
 statement_keys = Table(
     "statement_keys",
     metadata,
-    Column("key", String(160), nullable=False),
+    Column("key", bytewise(160), nullable=False),
     Column("statement", DigestText, nullable=False),
     PrimaryKeyConstraint("key", "statement"),
     ForeignKeyConstraint(["statement"], ["statements.digest"], ondelete="CASCADE"),
@@ -336,14 +336,14 @@ audit = Table(
     metadata,
     Column("seq", _ROWID, primary_key=True, autoincrement=False),
     Column("time", Moment, nullable=False),
-    Column("event", String(64), nullable=False),
+    Column("event", bytewise(64), nullable=False),
     Column("principal", _NAME, nullable=False),
     Column("source", _NAME, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("before", Text, nullable=False),
-    Column("after", Text, nullable=False),
-    Column("previous", String(64), nullable=False),
-    Column("hash", String(64), nullable=False),
+    Column("subject", _TEXT, nullable=False),
+    Column("before", _TEXT, nullable=False),
+    Column("after", _TEXT, nullable=False),
+    Column("previous", bytewise(64), nullable=False),
+    Column("hash", bytewise(64), nullable=False),
 )
 """The hash chain of what changed; `seq` without gaps."""
 
@@ -360,7 +360,7 @@ advisories = Table(
     "advisories",
     metadata,
     Column("digest", DigestText, primary_key=True),
-    Column("kind", String(16), nullable=False),
+    Column("kind", bytewise(16), nullable=False),
     Column("name", _NAME, nullable=False),
     Column("date", Moment, nullable=False),
     Column("records", BigInteger, nullable=False),
@@ -374,15 +374,15 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", _ROWID, primary_key=True, autoincrement=True),
-    Column("kind", String(32), nullable=False),
-    Column("subject", Text, nullable=False),
+    Column("kind", bytewise(32), nullable=False),
+    Column("subject", _TEXT, nullable=False),
     Column("priority", Integer, nullable=False, default=0),  # higher ones first
     Column("wanted", BigInteger, nullable=False, default=1),  # rises with each request, also while it is being done
     Column("not_before", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("claimed_by", String(64), nullable=False, default=""),
+    Column("claimed_by", bytewise(64), nullable=False, default=""),
     Column("claimed_until", Moment),
-    Column("error", Text, nullable=False, default=""),
+    Column("error", _TEXT, nullable=False, default=""),
     Column("created", Moment, nullable=False),
     UniqueConstraint("kind", "subject", name="one_job_a_subject"),
 )

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, text, update
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ocispec.digest import Digest
 from registry.catalogue.database import Catalogue, insert_new, put_row
-from registry.catalogue.schema import blobs, meta, metadata, repository_blobs
+from registry.catalogue.schema import blobs, meta, repository_blobs
 from registry.errors import CatalogueError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -27,19 +25,6 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     made.create()
     yield made
     made.close()
-
-
-def test_it_is_made_once(catalogue: Catalogue) -> None:
-    catalogue.create()
-    with catalogue.read() as conn:
-        assert conn.scalar(select(meta.c.value).where(meta.c.name == "schema")) == "1"
-
-
-def test_another_version_is_refused(catalogue: Catalogue) -> None:
-    with catalogue.write() as conn:
-        conn.execute(update(meta).where(meta.c.name == "schema").values(value="999"))
-    with pytest.raises(CatalogueError, match="schema version 999, expected 1"):
-        catalogue.create()
 
 
 def test_pragmas_are_those_that_keep_what_was_acknowledged(catalogue: Catalogue) -> None:
@@ -130,11 +115,3 @@ def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="not a database"):
         catalogue.create()
     catalogue.close()
-
-
-def test_the_schema_can_be_made_on_postgresql() -> None:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    for table in metadata.sorted_tables:
-        assert str(CreateTable(table).compile(dialect=dialect))
-        for index in table.indexes:
-            assert str(CreateIndex(index).compile(dialect=dialect))
