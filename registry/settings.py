@@ -11,6 +11,7 @@ import dataclasses
 import sys
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
@@ -20,6 +21,7 @@ from ocispec.strictjson import type_name
 from registry import settings_checks as checks
 from registry.errors import SettingsError
 from registry.settings_checks import Key, Section, choice, number
+from registry.settings_operation import LOG, METRICS, TRACES, LogSettings, MetricsSettings, TraceSettings
 
 MAX_FILE: Final = 256 * 1024
 """Bytes of a settings file."""
@@ -62,6 +64,36 @@ class HttpSettings:
     listen: Annotated[str, Key("Address and port to listen on.", checks.address)] = "127.0.0.1:5000"
     certificate: Annotated[Path | None, Key("TLS certificate chain (PEM); without it plain HTTP.", checks.path)] = None
     key: Annotated[Path | None, Key("TLS private key (PEM), needed with `certificate`.", checks.path)] = None
+    url: Annotated[
+        str,
+        Key(
+            "Address that clients reach the registry at; without it `name` behind `https://`, or behind `http://` "
+            "where there is neither `certificate` nor a proxy.",
+            checks.url,
+        ),
+    ] = ""
+    proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        Key(
+            "Networks of the proxies in front, e.g. `[10.0.0.0/8]`. Only these are believed whom they ask for; without "
+            "`certificate`, on an address that is not loopback, only these are answered.",
+            checks.networks,
+        ),
+    ] = ()
+    forwarded_header: Annotated[
+        str,
+        Key(
+            "Where the proxies say so: `x-forwarded-for`, or `forwarded` (RFC 7239); each must add to it what it sees.",
+            choice("x-forwarded-for", "forwarded"),
+        ),
+    ] = "x-forwarded-for"
+    drain: Annotated[
+        int,
+        Key("Seconds from the word to stop, when `/readyz` turns, until no more requests are taken.", number(0, 3600)),
+    ] = 0
+    stop: Annotated[
+        int, Key("Seconds that requests under way may then still take; what is left is cut off.", number(1, _DAY))
+    ] = 30
     workers: Annotated[int, Key("Web processes.", number(1, 64))] = 1
     threads: Annotated[int, Key("Requests that one web process handles at a time.", number(2, 1024))] = 32
     body_deadline: Annotated[int, Key("Seconds that one request's body may take in all.", number(1, _DAY))] = 3600
@@ -84,6 +116,9 @@ class LimitSettings:
     upload_expiry: Annotated[
         int, Key("Seconds after its last byte when an upload session is dropped.", number(60, 366 * _DAY))
     ] = _DAY
+    free_bytes: Annotated[
+        int, Key("Free bytes below `data`, with less of which `/readyz` turns.", number(0, 2**50))
+    ] = 16 * 2**20
     referrers: Annotated[int, Key("Referrers that one manifest may have.", number(1, 100_000))] = 1000
     page: Annotated[int, Key("Names in one page of a list, at most.", number(1, 10_000))] = 1000
 
@@ -138,6 +173,9 @@ class Settings:
     http: Annotated[HttpSettings, Section("How the API is served.", HttpSettings)] = HttpSettings()
     limits: Annotated[LimitSettings, Section("What one push may cost.", LimitSettings)] = LimitSettings()
     judge: Annotated[JudgeSettings, Section("Scanning and deciding.", JudgeSettings)] = JudgeSettings()
+    log: Annotated[LogSettings, Section("What is written to standard error.", LogSettings)] = LOG
+    metrics: Annotated[MetricsSettings, Section("What Prometheus is told.", MetricsSettings)] = METRICS
+    traces: Annotated[TraceSettings, Section("OpenTelemetry, if `pratique[otel]` is there.", TraceSettings)] = TRACES
     users: Annotated[UserSettings, Section("Users of the processes, when started as root.", UserSettings)] = (
         UserSettings()
     )
@@ -146,6 +184,14 @@ class Settings:
     def catalogue_url(self) -> str:
         """The catalogue's URL, with the default filled in."""
         return self.catalogue or f"sqlite:///{self.data / 'catalogue.sqlite'}"
+
+    @property
+    def url(self) -> str:
+        """The address that clients reach the registry at, without a slash at its end."""
+        if self.http.url:
+            return self.http.url.rstrip("/")
+        secure = self.http.certificate is not None or self.http.proxies
+        return f"{'https' if secure else 'http'}://{self.name}"
 
     @property
     def store_folder(self) -> Path:
@@ -196,7 +242,29 @@ def parse(raw: bytes) -> Settings:
         raise SettingsError("setting storage.s3: expected exactly where storage.engine is s3")
     if (settings.http.certificate is None) != (settings.http.key is None):
         raise SettingsError("setting http.certificate: expected together with http.key, or neither")
+    _check_listeners(settings)
     return settings
+
+
+def _check_listeners(settings: Settings) -> None:
+    """Nothing is served in the clear to whoever happens to be on the network."""
+    http, metrics = settings.http, settings.metrics
+    if http.certificate is None and not http.proxies and not is_loopback(http.listen):
+        raise SettingsError(
+            f"setting http.listen: {http.listen} is no loopback address, expected http.certificate and http.key, or "
+            "http.proxies if a proxy in front ends TLS"
+        )
+    if metrics.listen and not metrics.token and not is_loopback(metrics.listen):
+        raise SettingsError(f"setting metrics.listen: {metrics.listen} is no loopback address, expected metrics.token")
+
+
+def is_loopback(listen: str) -> bool:
+    """True if only processes of this machine can reach an address with a port."""
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -261,13 +329,19 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _shown(default: object) -> str:
+    if default is None or default in ("", ()):
+        return "none"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
 def _rows(kind: type, prefix: str) -> Iterator[str]:
     for name, (mark, default) in _declared(kind):
         if isinstance(mark, Section):
             yield f"| `{prefix}{name}` | | {mark.doc} |"
             yield from _rows(mark.kind, f"{prefix}{name}.")
         else:
-            shown = "required" if default is dataclasses.MISSING else f"`{default}`" if default else "none"
+            shown = "required" if default is dataclasses.MISSING else _shown(default)
             yield f"| `{prefix}{name}` | {shown} | {mark.doc} |"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ KNOWN_SECRETS: Final = frozenset(
     | {"password", "pratique", "registry", "root", "secret", "test", "testing", "token", "123456", "12345678"}
 )
 """Secrets that everybody knows, in lower case; the registry does not start with one of them (R7)."""
+
+MAX_NETWORKS: Final = 256
 
 Check = Callable[[object, str], Any]
 """Takes the value and the key's name for messages; what it returns is of the key's declared type."""
@@ -80,6 +83,26 @@ def choice(*choices: str) -> Check:
         return str(value)
 
     return check
+
+
+def switch(value: object, key: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected true or false")
+    return value
+
+
+def networks(value: object, key: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """A list of networks, or single addresses; at most MAX_NETWORKS."""
+    if not isinstance(value, list) or len(value) > MAX_NETWORKS:
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected a list of at most {MAX_NETWORKS} networks")
+    found: list[IPv4Network | IPv6Network] = []
+    for item in value:
+        try:
+            found.append(ip_network(text(item, key)))
+        except ValueError as error:
+            raise SettingsError(f"setting {key}: {str(error)[:120]}, expected e.g. 10.0.0.0/8 or 127.0.0.1") from None
+    return tuple(found)
 
 
 def _matching(pattern: str, expected: str) -> Check:

@@ -91,6 +91,52 @@ def test_r7_an_empty_or_known_secret_stops_the_start(secret: str) -> None:
         settings(storage={"engine": "s3", "s3": {"bucket": "b", "access_key": "k", "secret_key": secret}})
 
 
+PLAIN = {"listen": "0.0.0.0:5000"}
+TLS = {"certificate": "/c.pem", "key": "/k.pem"}
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:5000", "[::]:5000", "192.0.2.1:5000", "registry.test:5000"])
+def test_plain_http_beyond_this_machine_needs_a_proxy_in_front(listen: str) -> None:
+    with pytest.raises(SettingsError, match=r"http\.listen: .* is no loopback address, expected http\.certificate"):
+        settings(http={"listen": listen})
+    assert settings(http={"listen": listen, "proxies": ["192.0.2.0/24"]}).http.proxies
+    assert settings(http={"listen": listen, **TLS}).http.certificate
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:5000", "127.9.9.9:5000", "[::1]:5000", "localhost:5000"])
+def test_plain_http_on_this_machine_needs_none(listen: str) -> None:
+    assert settings(http={"listen": listen}).http.listen == listen
+
+
+def test_metrics_beyond_this_machine_need_a_token() -> None:
+    with pytest.raises(SettingsError, match=r"metrics\.listen: .* expected metrics\.token"):
+        settings(metrics={"listen": "0.0.0.0:9100"})
+    assert settings(metrics={"listen": "0.0.0.0:9100", "token": "of-the-tests"}).metrics.listen
+    assert settings(metrics={"listen": "127.0.0.1:9100"}).metrics.listen
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("10.0.0.0/8", "expected a list of at most 256 networks"),
+        (["10.0.0.1/8"], "has host bits set"),
+        (["nginx.test"], "does not appear to be an IPv4 or IPv6 network"),
+        ([1], "got 1, expected text"),
+        (["10.0.0.0/8"] * 257, "expected a list of at most 256 networks"),
+    ],
+)
+def test_what_is_no_list_of_networks_is_refused(value: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=rf"setting http\.proxies: .*{message}"):
+        settings(http={"proxies": value})
+
+
+def test_the_address_for_clients_is_set_or_follows_from_name_and_tls() -> None:
+    assert settings().url == "http://registry.test:5000"
+    assert settings(http=TLS).url == "https://registry.test:5000"
+    assert settings(http={"proxies": ["127.0.0.1"]}).url == "https://registry.test:5000"
+    assert settings(http={"url": "https://registry.example/"}).url == "https://registry.example"
+
+
 def test_secrets_are_not_shown() -> None:
     found = settings(bootstrap_token="a-one-time-token", storage=S3)
     assert "a-one-time-token" not in repr(found)
