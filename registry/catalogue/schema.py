@@ -92,11 +92,49 @@ accounts = Table(
     Column("name", _NAME, primary_key=True),
     Column("role", bytewise(16), nullable=False),
     Column("repositories", _TEXT, nullable=False),  # globs, one a line
-    Column("secret", bytewise(64), nullable=False),  # SHA-256, hex, of 256 random bits
+    Column("secret", bytewise(64), nullable=False),  # SHA-256, hex, of 256 random bits; "" of a person
     Column("created", Moment, nullable=False),
     Column("created_by", _NAME, nullable=False),
     Column("expires", Moment),
+    Column("kind", bytewise(8), nullable=False, server_default="robot"),
+    Column("password", _TEXT, nullable=False, server_default=""),  # Argon2id; of a person who has set one
+    Column("invitation", bytewise(64), nullable=False, server_default=""),  # SHA-256, hex, until a password is set
+    Column("invited_until", Moment),
+    Column("version", BigInteger, nullable=False, server_default="0"),
 )
+"""Who may ask. `kind` is `robot` or `person`. `version` is another number after each change of what the account may
+or is known by: a token of another version has ended."""
+
+account_certificates = Table(
+    "account_certificates",
+    metadata,
+    Column("certificate", bytewise(300), primary_key=True),
+    Column("account", _NAME, nullable=False),
+    ForeignKeyConstraint(["account"], ["accounts.name"], ondelete="CASCADE"),
+)
+"""Which client certificates speak for an account: `sha256:<fingerprint>`, `dns:`, `uri:`, `email:` or `cn:` a name."""
+Index("account_certificates_by_account", account_certificates.c.account)
+
+token_keys = Table(
+    "token_keys",
+    metadata,
+    Column("id", bytewise(43), primary_key=True),  # base64url of the SHA-256 of `public`
+    Column("public", LargeBinary, nullable=False),  # Ed25519, raw
+    Column("made", Moment, nullable=False),
+    Column("made_by", _NAME, nullable=False),
+    Column("ends", Moment, nullable=False),  # of the last token that it can have signed
+)
+"""The public halves of the keys that tokens are signed with; the private halves are in the memory of their makers."""
+Index("token_keys_by_end", token_keys.c.ends)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("name", _NAME, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""How often something was changed that processes remember; `accounts`: an account was changed or removed, or token
+keys were withdrawn."""
 
 repositories = Table(
     "repositories",
