@@ -84,14 +84,15 @@ meta = Table(
     Column("name", _NAME, primary_key=True),
     Column("value", _TEXT, nullable=False),
 )
-"""Single facts: `schema`, `registry` (its name), `bootstrap` (SHA-256 of the one-time token, until it is used)."""
+"""Single facts: `schema`, `registry` (its name), `rules` (their generation), and `bootstrap` (SHA-256 of the one-time
+token, until it is used)."""
 
 accounts = Table(
     "accounts",
     metadata,
     Column("name", _NAME, primary_key=True),
     Column("role", bytewise(16), nullable=False),
-    Column("repositories", _TEXT, nullable=False),  # globs, one a line
+    Column("repositories", _TEXT, nullable=False),  # what it is granted there, one grant a line (access.Grant)
     Column("secret", bytewise(64), nullable=False),  # SHA-256, hex, of 256 random bits; "" of a person
     Column("created", Moment, nullable=False),
     Column("created_by", _NAME, nullable=False),
@@ -135,6 +136,29 @@ generations = Table(
 )
 """How often something was changed that processes remember; `accounts`: an account was changed or removed, or token
 keys were withdrawn."""
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("pattern", _REPOSITORY, nullable=False),  # a glob over repositories, or account:<name>
+    Column("kind", bytewise(16), nullable=False),
+    Column("value", _TEXT, nullable=False),  # JSON, by kind (registry/rules.py)
+    Column("changed", Moment, nullable=False),
+    Column("changed_by", _NAME, nullable=False),
+    PrimaryKeyConstraint("pattern", "kind"),
+)
+"""What admins set for repositories. `meta.rules` is another text after each change, so that nobody reads old ones."""
+
+quota_usage = Table(
+    "quota_usage",
+    metadata,
+    Column("pattern", _REPOSITORY, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("repositories", BigInteger, nullable=False),
+    Column("manifests", BigInteger, nullable=False),
+    Column("tags", BigInteger, nullable=False),
+)
+"""How much of each quota is used: changed with what it counts, in one transaction (catalogue/usage.py)."""
 
 repositories = Table(
     "repositories",
