@@ -33,6 +33,7 @@ from registry.errors import RegistryError
 from registry.first import FirstStart, first_start, make_key
 from registry.places import Places
 from registry.settings import Settings, load
+from registry.signer.identity import adopt
 
 START_SECONDS: Final = 60.0
 """How long a process may take until it can be asked."""
@@ -61,23 +62,6 @@ class _Process:
     def start(self) -> None:
         self.started.append(time.monotonic())
         self.popen = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
-
-    def wait_until_ready(self, stopped: Callable[[], bool]) -> None:
-        """Return when it can be asked, or the registry is to stop.
-
-        Raises:
-            RegistryError: it ended, or takes too long.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        while not self.ready():
-            if stopped():
-                return
-            if self.popen is None or self.popen.poll() is not None:
-                code = self.popen.returncode if self.popen is not None else None
-                raise RegistryError(f"process {self.name}: ended with {code} before it could be used")
-            if time.monotonic() > deadline:
-                raise RegistryError(f"process {self.name}: not ready within {START_SECONDS:g} s")
-            time.sleep(0.02)
 
     def failing(self) -> bool:
         """True if it was started too often of late."""
@@ -119,8 +103,7 @@ def serve(settings_path: Path) -> int:
     try:
         for process in running:
             process.start()
-        for process in running:
-            process.wait_until_ready(stopped)
+        _wait_until_ready(running, stopped)
         if not stopped():
             _say_ready(settings)
         _watch(running, stopped)
@@ -138,6 +121,17 @@ def print_key(settings_path: Path) -> int:
     processes.log_to_stderr("serve")
     key = make_key(load(settings_path))
     sys.stdout.write(key.pem.decode())
+    return 0
+
+
+def adopt_signer(settings_path: Path) -> int:
+    """Have catalogue and signer's memory take this registry's key and memory, which were replaced on purpose.
+
+    Raises:
+        RegistryError, TrustError: as `registry.signer.identity.adopt`.
+    """
+    processes.log_to_stderr("serve")
+    sys.stdout.write(f"catalogue and memory belong to the signer with key {adopt(load(settings_path))} now\n")
     return 0
 
 
@@ -183,6 +177,23 @@ def _stop(running: Sequence[_Process]) -> None:
         process.terminate()
     for process in inner:
         process.wait()
+
+
+def _wait_until_ready(running: Sequence[_Process], stopped: Callable[[], bool]) -> None:
+    """Return when all can be asked, or the registry is to stop.
+
+    Raises:
+        RegistryError: one of them ended, whichever is waited for, or takes too long.
+    """
+    for process in running:
+        deadline = time.monotonic() + START_SECONDS
+        while not process.ready() and not stopped():
+            for each in running:
+                if each.popen is not None and each.popen.poll() is not None:
+                    raise RegistryError(f"process {each.name}: ended with {each.popen.returncode} as it was started")
+            if time.monotonic() > deadline:
+                raise RegistryError(f"process {process.name}: not ready within {START_SECONDS:g} s")
+            time.sleep(0.02)
 
 
 def _listens(settings: Settings) -> bool:

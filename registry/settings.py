@@ -134,6 +134,21 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSettings:
+    """`signer`: where several registries sign as one."""
+
+    memory: Annotated[
+        Path | None,
+        Key(
+            "File with the SQLAlchemy URL of the signer's memory, which the signer's user alone may read. Needed where "
+            "several registries share a catalogue: a PostgreSQL database and role that nothing but signers know. "
+            "Without it a file beside the key.",
+            checks.path,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserSettings:
     """`users`: which users of the operating system the processes run as, where the registry is started as root.
 
@@ -173,6 +188,9 @@ class Settings:
     http: Annotated[HttpSettings, Section("How the API is served.", HttpSettings)] = HttpSettings()
     limits: Annotated[LimitSettings, Section("What one push may cost.", LimitSettings)] = LimitSettings()
     judge: Annotated[JudgeSettings, Section("Scanning and deciding.", JudgeSettings)] = JudgeSettings()
+    signer: Annotated[SignerSettings, Section("Signing as one of several registries.", SignerSettings)] = (
+        SignerSettings()
+    )
     log: Annotated[LogSettings, Section("What is written to standard error.", LogSettings)] = LOG
     metrics: Annotated[MetricsSettings, Section("What Prometheus is told.", MetricsSettings)] = METRICS
     traces: Annotated[TraceSettings, Section("OpenTelemetry, if `pratique[otel]` is there.", TraceSettings)] = TRACES

@@ -5,6 +5,9 @@ pratique serve --config registry.yaml --print-key > registry.pub
 pratique serve --config registry.yaml
     runs until SIGTERM; the first start prints the one-time token for `pratique login --bootstrap`
 
+pratique serve --config registry.yaml --adopt-signer
+    after its key or its signer's memory was replaced on purpose (else a start is refused): both belong to it now
+
 registry.yaml, at least (docs/configuration.md has every key):
 
     name: registry.example:5000       # as references have it; clearances are bound to it
@@ -24,11 +27,15 @@ from pathlib import Path
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the settings file."""
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="settings, YAML or JSON")
-    parser.add_argument("--print-key", action="store_true", help="print the registry's public key, and end")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--print-key", action="store_true", help="print the registry's public key, and end")
+    only.add_argument("--adopt-signer", action="store_true", help="accept a replaced key or signer's memory, and end")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run it, or print its key."""
-    from registry.serve import print_key, serve
+    """Run it, or do the one thing that was asked for."""
+    from registry.serve import adopt_signer, print_key, serve
 
+    if arguments.adopt_signer:
+        return adopt_signer(arguments.config)
     return print_key(arguments.config) if arguments.print_key else serve(arguments.config)

@@ -44,6 +44,7 @@ from registry.judge.outcome import Outcomes, Result
 from registry.judge.reading import Obstacle, Reader, Waiting
 from registry.judge.subjects import Subject, cleared_children, find_subject, revoked_index
 from registry.judge.works import write_report
+from registry.signer.identity import check_signer
 from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError
 from registry.store.interface import BlobStore
@@ -237,6 +238,7 @@ class Judge:
 
         Raises:
             SignerRefusedError, SignerUnavailableError: it does not take it.
+            SettingsError: it is not the signer that this catalogue's statements come from.
         """
         if self.taught_generation == generation:
             return
@@ -244,6 +246,8 @@ class Judge:
             trust = statements.stored_trusts(conn)
             published = statements.published(conn)
         known = self.signer.status()
+        with self.catalogue.write() as conn:
+            check_signer(conn, known.memory)
         for version, envelope in trust:
             if version > known.trust:
                 self.signer.take_trust(envelope)

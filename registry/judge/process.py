@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -45,14 +46,22 @@ def run(settings: Settings, number: int) -> None:
     warm_signing()
     warm()
     processes.become(settings.users.judge, "users.judge", settings)
-    wake = bind(settings.judge_socket, socket.SOCK_DGRAM) if number == 0 else None
-    worker = make_worker(settings, store, catalogue, wake)
-    worker.name = f"{socket.gethostname()[:20]}/judge-{number}"
-    worker.run(processes.stop_flag())
+    worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag()
+    worker.name = f"{instance(settings)}/judge-{number}"
+    worker.begin(should_stop)
+    if number == 0:
+        worker.wake = bind(settings.judge_socket, socket.SOCK_DGRAM)
+    worker.run(should_stop)
     catalogue.close()
 
 
-def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue, wake: socket.socket | None) -> Worker:
+def instance(settings: Settings) -> str:
+    """A name for this registry among those that share its catalogue: of one name, only one runs at a time."""
+    folder = hashlib.sha256(os.fsencode(settings.data.resolve())).hexdigest()[:8]
+    return f"{socket.gethostname()[:20]}-{folder}"
+
+
+def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue) -> Worker:
     """A worker over these; its signer and keeper are looked for where the settings say."""
     places, audit = Places(settings), Audit(processes.utc_now)
     signer = SignerClient(path=places.signer_socket)
@@ -84,5 +93,4 @@ def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue, wake
         audit=audit,
         advisories=advisories,
         clock=processes.utc_now,
-        wake=wake,
     )

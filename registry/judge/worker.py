@@ -34,8 +34,9 @@ from registry.judge.outcome import SOONEST
 from registry.judge.queue import UploadEnded, UploadGrows, Wake, parse_notice
 from registry.judge.reading import Reader, Waiting
 from registry.judge.tasks import Tasks
+from registry.signer.identity import check_signer
 from registry.signer.interface import Signing
-from registry.signer.protocol import SignerRefusedError
+from registry.signer.protocol import SignerRefusedError, SignerUnavailableError
 from registry.touched import all_images, touched_by
 from scanner.errors import ScanError
 
@@ -47,6 +48,7 @@ CHECKPOINT_EVERY: Final = timedelta(minutes=1)
 LIST_EVERY: Final = timedelta(hours=1)
 _RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
 _POLL_SECONDS: Final = 0.5
+_SIGNER_SECONDS: Final = 0.05
 
 _log = logging.getLogger("pratique.judge")
 
@@ -79,11 +81,10 @@ class Worker:
     _import: tuple[Job, int] | None = None
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Work until `should_stop` says so; jobs that are not done stay in the queue."""
+        """Work until `should_stop` says so, after `begin`; jobs that are not done stay in the queue."""
         if self.wake is not None:
             self.wake.setblocking(False)
             self.tasks.watch(self.wake.fileno())
-        self.begin()
         while not should_stop():
             try:
                 self.step(_POLL_SECONDS)
@@ -93,9 +94,22 @@ class Worker:
                 time.sleep(_POLL_SECONDS)
         self.close()
 
-    def begin(self) -> None:
-        """Take over what a worker of this name held when it died, and see to the jobs that are always there."""
+    def begin(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the signer, take over what a worker of this name held when it died, see to the standing jobs.
+
+        Raises:
+            SettingsError: the signer is not the one that this catalogue's statements come from.
+        """
+        while not should_stop():
+            try:
+                memory = self.signer.status().memory
+                break
+            except SignerUnavailableError:
+                time.sleep(_SIGNER_SECONDS)
+        else:
+            return
         with self.catalogue.write() as conn:
+            check_signer(conn, memory)
             if freed := jobs.free_claims_of(conn, self.name):
                 _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
             for kind in (JobKind.LIST, JobKind.CHECKPOINT):

@@ -35,6 +35,7 @@ class SignerClient:
         return Status(
             registry=fields.text(members, "registry", what=what),
             key=fields.text(members, "key", what=what),
+            memory=fields.text(members, "memory", what=what),
             pem=_part(reply, 0),
             trust=fields.integer(members, "trust", what=what),
             revocations=fields.integer(members, "revocations", what=what),

@@ -8,6 +8,7 @@ older copy of it back takes the registry back in time; hosts then refuse its low
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -33,6 +35,7 @@ from sqlalchemy import (
     delete,
     event,
     inspect,
+    make_url,
     select,
     text,
 )
@@ -122,8 +125,7 @@ class Memory:
         self._conn: Connection | None = None
         self._what = f"signer memory {where}" if isinstance(where, Path) else "signer memory"
         with self._translated():
-            url = f"sqlite:///{where}" if isinstance(where, Path) else where
-            self._engine: Engine = create_engine(url, pool_size=1, max_overflow=1, pool_pre_ping=True)
+            self._engine: Engine = create_engine(_url(where), pool_size=1, max_overflow=1, pool_pre_ping=True)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -132,6 +134,7 @@ class Memory:
             _metadata.create_all(conn)
             self._new(_meta, name="format", value=FORMAT)
             self._new(_meta, name="generation", value="0")
+            self._new(_meta, name="id", value=secrets.token_hex(16))
             found = self._fact("format")
         if found != FORMAT:
             self.close()
@@ -174,6 +177,10 @@ class Memory:
             found = self._fact("key")
         if found != key:
             raise SignerMemoryError(f"{self._what}: belongs to key {found}, this signer has key {key}")
+
+    def id(self) -> str:
+        """What tells this memory from one that was begun anew."""
+        return self._fact("id")
 
     def generation(self) -> int:
         """A number that rises with all that a Decision can rest on: trust.json, policies, floors, list, withdrawals."""
@@ -302,9 +309,16 @@ class Memory:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, ImportError) as error:
             cause = getattr(error, "orig", None) or error
             raise SignerMemoryError(f"{self._what}: {' '.join(str(cause).split())[:500]}") from error
+
+
+def _url(where: Path | str) -> URL:
+    if isinstance(where, Path):
+        return URL.create("sqlite", database=str(where))
+    url = make_url(where)
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -17,7 +17,7 @@ from policy.wire import encode
 from registry import processes
 from registry.places import Places
 from registry.settings import Settings
-from registry.signer.memory import Memory
+from registry.signer.identity import open_memory
 from registry.signer.server import Server
 from registry.signer.signer import Signer
 from registry.sockets import bind
@@ -28,10 +28,13 @@ def run(settings: Settings, _number: int) -> None:
     places, judge = Places(settings), processes.judge_uid(settings)
     listener = bind(places.signer_socket, socket.SOCK_STREAM, mode=0o600, owner=(judge, -1))
     warm_signing()
+    # A database's driver is imported with the first connection, while root can still read it.
+    shared = open_memory(settings) if settings.signer.memory is not None else None
     processes.become(settings.users.signer, "users.signer", settings)
     os.umask(0o077)
-    memory = Memory(places.signer_memory)
+    memory = shared if shared is not None else open_memory(settings)
     key = read_private(places.signer_key)
+    memory.bind_key(key.public.id)
     signer = Signer(key=key, registry=settings.name, memory=memory, clock=processes.utc_now)
     stop = processes.stop_flag()
     with listener:

@@ -99,6 +99,7 @@ def _status(signer: Signer, request: Message) -> Answer:
     return {
         "registry": status.registry,
         "key": status.key,
+        "memory": status.memory,
         "trust": status.trust,
         "revocations": status.revocations,
         "policy": status.policy,

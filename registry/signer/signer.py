@@ -60,6 +60,7 @@ class Status:
 
     registry: str
     key: str
+    memory: str
     pem: bytes
     trust: int
     revocations: int
@@ -114,6 +115,7 @@ class Signer:
         return Status(
             registry=self._registry,
             key=self._key.public.id,
+            memory=self._memory.id(),
             pem=self._key.public.pem,
             trust=trust.number if trust else 0,
             revocations=revocations.number if revocations else 0,
