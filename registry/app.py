@@ -20,7 +20,7 @@ from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator, BasicAuthenticator
 from registry.catalogue.database import Catalogue
 from registry.context import Context, install
-from registry.errors import TooLargeError
+from registry.errors import AddressTooLongError
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
 from registry.proven import ProvenManifests
@@ -108,7 +108,7 @@ def open_app(settings: Settings) -> Flask:
 def _check_request() -> None:
     """Before any handler: nothing endless, and nobody unknown."""
     if len(request.path) + len(request.query_string) > MAX_PATH:
-        raise TooLargeError(f"request line: expected at most {MAX_PATH} characters")
+        raise AddressTooLongError(f"path and query: expected at most {MAX_PATH} characters")
     if not is_open(current_app.view_functions.get(request.endpoint or "")):
         require_principal()
 

@@ -34,12 +34,16 @@ class UploadUnknownError(RegistryError):
 
 
 class UploadOrderError(RegistryError):
-    """A chunk does not continue where the upload stands; `size` is the number of bytes received so far."""
+    """A chunk does not continue where the upload stands.
 
-    def __init__(self, message: str, *, size: int) -> None:
-        """Keep how far the upload has come, for the answer's Range header."""
+    `size` is the number of bytes received so far, `location` where the session is.
+    """
+
+    def __init__(self, message: str, *, size: int, location: str = "") -> None:
+        """Keep how far the upload has come, for the answer's headers."""
         super().__init__(message)
         self.size = size
+        self.location = location
 
 
 class CatalogueError(RegistryError):
@@ -111,8 +115,21 @@ class UnsupportedRequestError(RequestError):
     """The request asks for something that the registry does not do."""
 
 
+class AddressTooLongError(RequestError):
+    """The path and query of a request are longer than is accepted, or name too many tags."""
+
+
+class PreconditionError(RequestError):
+    """A conditional request (RFC 9110 section 13) found another content than its client expects."""
+
+
 class TooManyRequestsError(RequestError):
-    """One client does too much at a time."""
+    """One client does too much at a time; `retry_after` is after how many seconds it may try again."""
+
+    def __init__(self, message: str, *, detail: JsonValue = None, retry_after: int = 1) -> None:
+        """Keep the seconds, for the answer's Retry-After header."""
+        super().__init__(message, detail=detail)
+        self.retry_after = retry_after
 
 
 class RangeInvalidError(RequestError):

@@ -109,7 +109,8 @@ class Publisher:
                 self.store.put(blob.digest, [blob.content], size=len(blob.content))
             add_blob(conn, repository, blob.digest, len(blob.content), by=REGISTRY.name, now=now)
         parsed = parse_manifest(artifact.manifest, artifact.media_type)
-        push = Push(repository=repository, parsed=parsed, tag=artifact.tag, principal=REGISTRY, source="", now=now)
+        tags = (artifact.tag,) if artifact.tag is not None else ()
+        push = Push(repository=repository, parsed=parsed, tags=tags, principal=REGISTRY, source="", now=now)
         # However many referrers others have pushed: they must not keep the clearance out.
         push_manifest(conn, self.audit, push, referrers=sys.maxsize)
 

@@ -34,11 +34,11 @@ MAX_ANNOTATIONS: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """One manifest on its way into a repository, with the tag it is pushed to, if any."""
+    """One manifest on its way into a repository, with the tags that it is pushed to, if any."""
 
     repository: str
     parsed: Manifest | Index
-    tag: str | None
+    tags: tuple[str, ...]
     principal: Principal
     source: str
     now: datetime
@@ -81,11 +81,10 @@ def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int)
         if parsed.subject is not None and count_referrers(conn, repository, parsed.subject.digest) > referrers:
             raise ManifestInvalidError(f"manifest {parsed.subject.digest}: expected at most {referrers} referrers")
         _record(conn, audit, push, Event.PUSH, f"{repository}@{parsed.digest}", "", kind)
-    if push.tag is not None:
-        before = push_tag(conn, repository, push.tag, parsed.digest, by=push.principal.name, now=push.now)
+    for tag in push.tags:
+        before = push_tag(conn, repository, tag, parsed.digest, by=push.principal.name, now=push.now)
         if before != parsed.digest:
-            subject = f"{repository}:{push.tag}"
-            _record(conn, audit, push, Event.TAG, subject, str(before or ""), str(parsed.digest))
+            _record(conn, audit, push, Event.TAG, f"{repository}:{tag}", str(before or ""), str(parsed.digest))
     return Pushed(kind=kind, new=new)
 
 
@@ -93,8 +92,9 @@ def _check_protected(push: Push) -> None:
     """Signatures and attestations that clients believe come from the signer alone (trust.md, Clearance)."""
     if push.principal.role is Role.REGISTRY:
         return
-    if push.tag is not None and is_protected_tag(push.tag):
-        raise DeniedError(f"tag {push.tag}: only this registry's signer writes tags sha256-<hex>.<suffix>")
+    for tag in push.tags:
+        if is_protected_tag(tag):
+            raise DeniedError(f"tag {tag}: only this registry's signer writes tags sha256-<hex>.<suffix>")
     kind = artifact_type(push.parsed)
     if kind in PROTECTED_TYPES:
         raise DeniedError(f"manifest {push.parsed.digest}: only this registry's signer pushes artifacts of type {kind}")
@@ -110,13 +110,14 @@ def _check_annotations(parsed: Manifest | Index) -> None:
 
 def _check_rights(conn: Connection, push: Push) -> None:
     """To create, to update and to delete are separate rights on every tag; `latest` is a tag like any other (R5)."""
-    wanted = Right.CREATE
-    if push.tag is not None:
-        there = find_tag(conn, push.repository, push.tag)
-        if there is not None and there.pushed != push.parsed.digest:
-            wanted = Right.UPDATE
-    if not push.principal.may(wanted, push.repository):
-        raise DeniedError(f"{push.principal.name} ({push.principal.role}) may not {wanted} in {push.repository}")
+    wanted: list[Right] = []
+    for tag in push.tags:
+        there = find_tag(conn, push.repository, tag)
+        moved = there is not None and there.pushed != push.parsed.digest
+        wanted.append(Right.UPDATE if moved else Right.CREATE)
+    for right in wanted or [Right.CREATE]:
+        if not push.principal.may(right, push.repository):
+            raise DeniedError(f"{push.principal.name} ({push.principal.role}) may not {right} in {push.repository}")
 
 
 def _check_reached(conn: Connection, push: Push) -> set[str]:
@@ -153,10 +154,11 @@ def _check_blob(conn: Connection, push: Push, descriptor: Descriptor, place: str
 
 
 def _state_of(push: Push) -> Digest | None:
-    """Whose state an artifact takes: its subject's, or that of the image that its tag names."""
+    """Whose state an artifact takes: its subject's, or that of the image that a tag of it names."""
     if push.parsed.subject is not None:
         return push.parsed.subject.digest
-    return tag_subject(push.tag) if push.tag is not None else None
+    named = (tag_subject(tag) for tag in push.tags)
+    return next((subject for subject in named if subject is not None), None)
 
 
 def _record(conn: Connection, audit: Audit, push: Push, event: Event, subject: str, before: str, after: str) -> None:

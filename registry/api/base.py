@@ -149,6 +149,19 @@ def page_size() -> int:
     return min(int(text), limit)
 
 
+def page_start(check: Callable[[str], str]) -> str:
+    """The `last` of this request, after which its page begins; "" for the first page.
+
+    Raises:
+        UnsupportedRequestError: it is nothing that stands in such a list.
+    """
+    text = request.args.get("last", "")
+    try:
+        return check(text) if text else ""
+    except SpecError as error:
+        raise UnsupportedRequestError(f"last: {error}") from None
+
+
 def link_next(path: str, **query: str | int) -> str:
     """A Link header (RFC 8288) to the next page."""
     encoded = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items())

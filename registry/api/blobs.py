@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from ocispec.digest import Digest
 from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
+from registry.api.conditions import entity_tag, is_range_valid, is_unchanged
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using, remove_blob
 from registry.context import caller, context, source
@@ -25,7 +26,7 @@ _log = logging.getLogger("pratique.registry")
 CHUNK: Final = 512 * 1024
 """Bytes that are sent at a time."""
 
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 @blueprint.get("/v2/<path:name>/blobs/<digest>")
@@ -35,14 +36,18 @@ def get_blob(name: str, digest: str) -> Response:
     principal = caller()
     with context().catalogue.look() as conn:
         size = check_blob(conn, context().artifacts, principal, repository, wanted)
-    start, length, status = _asked_range(size)
     headers = {
-        "Content-Length": str(length),
         "Docker-Content-Digest": str(wanted),
         "Accept-Ranges": "bytes",
-        "ETag": f'"{wanted}"',
+        "ETag": entity_tag(wanted),
         "Cache-Control": "private, max-age=31536000, immutable",
     }
+    if is_unchanged(wanted, f"{repository}@{wanted}"):
+        return empty_response(304, headers)
+    # HEAD is answered without a Range header's part (section 14.2), and so is a part of another content.
+    ranged = request.method == "GET" and is_range_valid(wanted)
+    start, length, status = _asked_range(size) if ranged else (0, size, 200)
+    headers["Content-Length"] = str(length)
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     body: Iterator[bytes] | None = None
@@ -82,9 +87,8 @@ def _asked_range(size: int) -> tuple[int, int, int]:
     match = _RANGE.fullmatch(text) if text else None
     if match is None or match[0] == "bytes=-":
         return 0, size, 200
+    # One that ends before it begins may be ignored or refused (section 14.2); sending all of it would serve nobody.
     first, last = match[1], match[2]
-    if first and last and int(last) < int(first):
-        return 0, size, 200  # not a valid range, which is to be ignored
     start = int(first) if first else max(size - int(last), 0)
     end = min(int(last), size - 1) if first and last else size - 1
     if start >= size or end < start:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
+from ocispec.reference import check_repository
 from ocispec.strictjson import JsonValue
 from registry.access import Principal
-from registry.api.base import json_response, link_next, page_size
+from registry.api.base import json_response, link_next, page_size, page_start
 from registry.catalogue.tags import list_repositories
 from registry.context import caller, context
 from registry.states import Sight, may_read
@@ -17,7 +18,7 @@ blueprint = Blueprint("catalog", __name__)
 @blueprint.get("/v2/_catalog")
 def get_catalog() -> Response:
     """Names in byte order, a page at a time."""
-    limit, after = page_size(), request.args.get("last", "")
+    limit, after = page_size(), page_start(check_repository)
     found = _visible(caller(), after, limit + 1)
     page: list[JsonValue] = [*found[:limit]]
     response = json_response({"repositories": page})

@@ -37,7 +37,9 @@ TABLE: Final[tuple[tuple[type[errors.RegistryError], str, int], ...]] = (
     (errors.UnauthorizedError, "UNAUTHORIZED", 401),
     (errors.DeniedError, "DENIED", 403),
     (errors.InUseError, "DENIED", 409),
-    (errors.UnsupportedRequestError, "UNSUPPORTED", 405),
+    (errors.UnsupportedRequestError, "UNSUPPORTED", 400),
+    (errors.PreconditionError, "DENIED", 412),
+    (errors.AddressTooLongError, "UNSUPPORTED", 414),
     (errors.TooManyRequestsError, "TOOMANYREQUESTS", 429),
     (errors.AccountError, "ACCOUNT_INVALID", 400),
     (errors.StorageFullError, "STORAGE_FULL", 507),
@@ -76,6 +78,10 @@ def _domain_error(error: errors.RegistryError) -> Response:
         response.headers["WWW-Authenticate"] = context().authenticator.challenge
     if isinstance(error, errors.UploadOrderError):
         response.headers["Range"] = f"0-{max(error.size - 1, 0)}"
+        if error.location:
+            response.headers["Location"] = error.location
+    if isinstance(error, errors.TooManyRequestsError):
+        response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, errors.RangeInvalidError):
         response.headers["Content-Range"] = f"bytes */{error.size}"
     return response

@@ -1,4 +1,4 @@
-"""Manifests: distribution specification 1.1, pulling (end-3), pushing (end-7) and deleting (end-9).
+"""Manifests: distribution specification 1.1 and dev, pulling (end-3), pushing (end-7a, end-7b) and deleting (end-9).
 
 By tag, a host is given what the tag serves and everybody else what was pushed to it; a tag of artifacts
 (`sha256-<hex>`…) has one value, and its subject's state.
@@ -14,10 +14,12 @@ from sqlalchemy import Connection
 from ocispec.digest import Digest
 from ocispec.errors import LimitError, SpecError, UnsupportedError
 from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_manifest
+from ocispec.reference import check_tag
 from policy.model import State
 from registry.access import Right, Role, is_protected_tag, tag_subject
 from registry.api.base import empty_response, reference_of, repository_name, require_right
 from registry.api.body import whole_body
+from registry.api.conditions import entity_tag, is_unchanged, require_condition
 from registry.audit import Event
 from registry.catalogue.blobs import manifest_using
 from registry.catalogue.manifests import (
@@ -25,23 +27,29 @@ from registry.catalogue.manifests import (
     is_own,
     manifest_by_digest,
     manifest_by_tag,
+    manifest_size,
     own_artifacts,
     remove_manifest,
 )
-from registry.catalogue.tags import remove_tag, stop_serving, tags_of
+from registry.catalogue.tags import find_tag, remove_tag, stop_serving, tags_of
 from registry.context import caller, context, source
 from registry.errors import (
+    AddressTooLongError,
     DeniedError,
     DigestInvalidError,
     InUseError,
     ManifestInvalidError,
     ManifestUnknownError,
     TooLargeError,
+    UnsupportedRequestError,
 )
 from registry.push import Push, push_manifest
 from registry.visibility import as_quarantined, check_manifest, manifest_denied
 
 blueprint = Blueprint("manifests", __name__)
+
+MAX_TAGS: Final = 64
+"""Tags that one push by digest may set (the specification asks for 10 at least)."""
 
 WARN_CODE: Final = 299
 """Miscellaneous persistent warning (RFC 7234 section 5.5), the code that the specification gives clients to print."""
@@ -58,11 +66,10 @@ def get_manifest(name: str, reference: str) -> Response:
         found = _find(conn, repository, wanted)
         found = check_manifest(conn, context().artifacts, principal, repository, found, reference)
     context().proven.check(repository, found)
-    headers = {
-        "Content-Length": str(len(found.content)),
-        "Docker-Content-Digest": str(found.digest),
-        "ETag": f'"{found.digest}"',
-    }
+    headers = {"Docker-Content-Digest": str(found.digest), "ETag": entity_tag(found.digest)}
+    if is_unchanged(found.digest, f"{repository}:{reference}"):
+        return empty_response(304, headers)
+    headers["Content-Length"] = str(len(found.content))
     if request.method == "HEAD":
         return Response(None, headers=headers, content_type=found.media_type)
     context().reads.note(
@@ -91,23 +98,27 @@ def put_manifest(name: str, reference: str) -> Response:
     """Take a manifest, wait a moment for the Decision on it, and say what it is."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=True)
     require_right(Right.CREATE, repository)
+    tags = _tags(wanted)
     parsed = _parsed_body(wanted)
     push = Push(
         repository=repository,
         parsed=parsed,
-        tag=wanted if isinstance(wanted, str) else None,
+        tags=tags,
         principal=caller(),
         source=source(),
         now=context().clock(),
     )
     judge, settings = context().judge, context().settings
     with context().catalogue.write() as conn:
+        require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         pushed = push_manifest(conn, context().audit, push, referrers=settings.limits.referrers)
         if pushed.kind != "artifact":
             judge.enqueue_judgement(conn, repository, parsed.digest)
     response = empty_response(201)
-    response.headers["Location"] = f"/v2/{repository}/manifests/{reference}"
+    response.headers["Location"] = f"/v2/{repository}/manifests/{parsed.digest}"
     response.headers["Docker-Content-Digest"] = str(parsed.digest)
+    if isinstance(wanted, Digest) and tags:
+        response.headers["OCI-Tag"] = ", ".join(tags)
     if parsed.subject is not None:
         response.headers["OCI-Subject"] = str(parsed.subject.digest)
     if pushed.kind != "artifact":
@@ -116,6 +127,34 @@ def put_manifest(name: str, reference: str) -> Response:
         if warning:
             response.headers["Warning"] = warning
     return response
+
+
+def _tags(wanted: Digest | str) -> tuple[str, ...]:
+    """The tags that this push sets: the one in the path, or those of the query of a push by digest (end-7b).
+
+    Raises:
+        ManifestInvalidError: one can be no tag.
+        AddressTooLongError: there are more than MAX_TAGS.
+    """
+    named = tuple(dict.fromkeys(request.args.getlist("tag")))
+    if isinstance(wanted, str):
+        if named:
+            raise UnsupportedRequestError(f"tag {named[0][:128]!r}: expected in the query of a push by digest only")
+        return (wanted,)
+    if len(named) > MAX_TAGS:
+        raise AddressTooLongError(f"tag: got {len(named)} tags, expected at most {MAX_TAGS}")
+    try:
+        return tuple(check_tag(tag) for tag in named)
+    except SpecError as error:
+        raise ManifestInvalidError(str(error)) from None
+
+
+def _current(conn: Connection, repository: str, wanted: Digest | str) -> Digest | None:
+    """What a push or deletion would change: the digest that the tag was pushed with, or the manifest's own."""
+    if isinstance(wanted, str):
+        tag = find_tag(conn, repository, wanted)
+        return tag.pushed if tag is not None else None
+    return wanted if manifest_size(conn, repository, wanted) is not None else None
 
 
 def _parsed_body(wanted: Digest | str) -> Manifest | Index:
@@ -141,7 +180,7 @@ def _warning(push: Push, seconds: float) -> str:
     if standing is None or (standing.state is State.CLEARED and not standing.pending):
         return ""
     image = f"{context().settings.name}/{push.repository}"
-    image += f":{push.tag}" if push.tag is not None else f"@{digest}"
+    image += f":{push.tags[0]}" if push.tags else f"@{digest}"
     waiting = " (judgement is still going on)" if standing.pending else ""
     text = f"{standing.state}: {standing.reason}: {standing.message}{waiting} - pratique explain {image}"
     # A quoted-string (RFC 9110 section 5.6.4), in ASCII, since what stands in it can come from an image.
@@ -155,6 +194,7 @@ def delete_manifest(name: str, reference: str) -> Response:
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
     require_right(Right.DELETE, repository)
     with context().catalogue.write() as conn:
+        require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         if isinstance(wanted, Digest):
             _delete_manifest(conn, repository, wanted)
         elif is_protected_tag(wanted):

@@ -7,14 +7,16 @@ from typing import Final
 from flask import Blueprint, Response, request
 from sqlalchemy import Connection
 
-from ocispec.descriptor import MediaType
+from ocispec.descriptor import MediaType, check_media_type
 from ocispec.digest import Digest
+from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue
 from registry.access import Role
 from registry.api.base import digest_of, json_response, link_next, page_size, repository_name, require_sight
 from registry.catalogue.manifests import manifest_by_digest
 from registry.catalogue.referrers import Referrer, list_referrers
 from registry.context import caller, context
+from registry.errors import UnsupportedRequestError
 from registry.visibility import check_manifest
 
 blueprint = Blueprint("referrers", __name__)
@@ -29,7 +31,7 @@ def get_referrers(name: str, digest: str) -> Response:
     repository, subject = repository_name(name), digest_of(digest)
     require_sight(repository)
     limit = min(max(page_size(), 1), PAGE)
-    artifact_type = request.args.get("artifactType", "")
+    artifact_type = _artifact_type()
     last = request.args.get("last")
     with context().catalogue.read() as conn:
         rows: tuple[Referrer, ...] = ()
@@ -53,6 +55,19 @@ def get_referrers(name: str, digest: str) -> Response:
             query["artifactType"] = artifact_type
         response.headers["Link"] = link_next(f"/v2/{repository}/referrers/{subject}", **query)
     return response
+
+
+def _artifact_type() -> str:
+    """The type to filter by, "" for all.
+
+    Raises:
+        UnsupportedRequestError: it is no media type, so nothing can have it.
+    """
+    text = request.args.get("artifactType", "")
+    try:
+        return check_media_type(text, what="artifactType") if text else ""
+    except SpecError as error:
+        raise UnsupportedRequestError(f"{error} (is a + in it not written as %2B?)") from None
 
 
 def _may_ask(conn: Connection, repository: str, subject: Digest) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
+from ocispec.reference import check_tag
 from ocispec.strictjson import JsonValue
 from registry.access import Role
-from registry.api.base import json_response, link_next, page_size, repository_name, require_sight
+from registry.api.base import json_response, link_next, page_size, page_start, repository_name, require_sight
 from registry.catalogue.manifests import lone_types
 from registry.catalogue.tags import list_tags
 from registry.context import caller, context
@@ -21,7 +22,7 @@ def get_tags(name: str) -> Response:
     """The tags in byte order, a page at a time; a host sees those that serve something."""
     repository = repository_name(name)
     require_sight(repository)
-    limit, after = page_size(), request.args.get("last", "")
+    limit, after = page_size(), page_start(check_tag)
     with context().catalogue.read() as conn:
         served = None
         if caller().role is Role.HOST:

@@ -7,13 +7,14 @@ A session belongs to the account and repository that began it; to everybody else
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from flask import Blueprint, Response, request
 
-from ocispec.digest import Digest
+from ocispec.digest import HEX_LENGTH, Digest
 from ocispec.errors import SpecError
 from ocispec.reference import check_repository
 from registry.access import Right
@@ -44,6 +45,8 @@ blueprint = Blueprint("uploads", __name__)
 
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes )?(\d{1,18})-(\d{1,18})(?:/(?:\*|\d{1,18}))?", re.ASCII)
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
 
 @blueprint.post("/v2/<path:name>/blobs/uploads/", strict_slashes=False)
 def begin_upload(name: str) -> Response:
@@ -56,6 +59,10 @@ def begin_upload(name: str) -> Response:
     digest = request.args.get("digest")
     if digest is not None:
         return _put_whole(repository, digest_of(digest))
+    algorithm = request.args.get("digest-algorithm")
+    if algorithm is not None and algorithm not in HEX_LENGTH:
+        known = " or ".join(HEX_LENGTH)
+        raise DigestInvalidError(f"digest-algorithm: got {algorithm[:40]!r}, expected {known}")
     upload = context().store.begin()
     with context().catalogue.write(durable=False) as conn:
         add_upload(conn, upload, repository=repository, account=caller().name, now=context().clock())
@@ -68,7 +75,7 @@ def upload_status(name: str, upload_id: str) -> Response:
     repository = repository_name(name)
     require_right(Right.CREATE, repository)
     with context().catalogue.read() as conn:
-        upload = find_upload(conn, upload_id, repository=repository, account=caller().name)
+        upload = find_upload(conn, _session_id(upload_id), repository=repository, account=caller().name)
     return _accepted(repository, upload, status=204)
 
 
@@ -96,7 +103,7 @@ def finish_upload(name: str, upload_id: str) -> Response:
         session.take_body()
         session.check()
         size = session.commit(digest)
-    context().judge.notify_upload_ended(upload_id, digest, size)
+    context().judge.notify_upload_ended(session.upload.id, digest, size)
     return _created(repository, digest)
 
 
@@ -107,7 +114,7 @@ def cancel_upload(name: str, upload_id: str) -> Response:
     require_right(Right.CREATE, repository)
     with _held(repository, upload_id) as session:
         session.cancel()
-    context().judge.notify_upload_ended(upload_id, None)
+    context().judge.notify_upload_ended(session.upload.id, None)
     return empty_response(204)
 
 
@@ -127,7 +134,7 @@ class _Session:
         Raises:
             UploadOrderError: it does not continue where the session stands.
         """
-        length = _announced_length(self.upload)
+        length = _announced_length(self._repository, self.upload)
         if length == 0:
             return
         if self.upload.size == 0:
@@ -183,7 +190,7 @@ class _Session:
 def _held(repository: str, upload_id: str) -> Iterator[_Session]:
     with context().catalogue.write(durable=False) as conn:
         upload, holder = hold_upload(
-            conn, upload_id, repository=repository, account=caller().name, now=context().clock()
+            conn, _session_id(upload_id), repository=repository, account=caller().name, now=context().clock()
         )
     session = _Session(repository, upload, holder)
     try:
@@ -227,7 +234,7 @@ def _mount(repository: str, digest: Digest) -> bool:
     return True
 
 
-def _announced_length(upload: Upload) -> int | None:
+def _announced_length(repository: str, upload: Upload) -> int | None:
     """The length of the chunk that this request brings, None where it names none.
 
     Raises:
@@ -240,7 +247,9 @@ def _announced_length(upload: Upload) -> int | None:
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None or int(match[1]) != upload.size or int(match[2]) < int(match[1]):
         raise UploadOrderError(
-            f"upload {upload.id}: chunk is {text[:60]!r}, expected one that starts at {upload.size}", size=upload.size
+            f"upload {upload.id}: chunk is {text[:60]!r}, expected one that starts at {upload.size}",
+            size=upload.size,
+            location=_session_path(repository, upload),
         )
     length = int(match[2]) - int(match[1]) + 1
     if announced() not in {None, length}:
@@ -255,8 +264,24 @@ def _created(repository: str, digest: Digest) -> Response:
 
 def _accepted(repository: str, upload: Upload, *, status: int) -> Response:
     headers = {
-        "Location": f"/v2/{repository}/blobs/uploads/{upload.id}",
+        "Location": _session_path(repository, upload),
         "Range": f"0-{max(upload.size - 1, 0)}",
-        "Docker-Upload-UUID": upload.id,
+        "Docker-Upload-UUID": str(uuid.UUID(upload.id)),
     }
     return empty_response(status, headers)
+
+
+def _session_path(repository: str, upload: Upload) -> str:
+    """Where a session is; the specification wants a UUID in it."""
+    return f"/v2/{repository}/blobs/uploads/{uuid.UUID(upload.id)}"
+
+
+def _session_id(text: str) -> str:
+    """The id of the session that a path names.
+
+    Raises:
+        UploadUnknownError: no session is named like that.
+    """
+    if _UUID.fullmatch(text) is None:
+        raise UploadUnknownError(f"upload {text[:80]!r}: not known")
+    return text.replace("-", "")

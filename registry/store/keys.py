@@ -13,7 +13,7 @@ catalogue, where they change in one transaction with tags and states.
 from __future__ import annotations
 
 import re
-import secrets
+import uuid
 from dataclasses import dataclass
 
 from ocispec.digest import Digest
@@ -37,8 +37,8 @@ class DerivedKey:
 
 
 def new_upload_id() -> str:
-    """A new session id: 128 random bits, so that it cannot be guessed by another client."""
-    return secrets.token_hex(16)
+    """A new session id: a random UUID (RFC 9562 section 5.4), so that it cannot be guessed by another client."""
+    return uuid.uuid4().hex
 
 
 def check_upload_id(text: str) -> str:

@@ -76,7 +76,7 @@ def test_accounts_are_made_shown_without_secrets_and_removed(live: WholeRegistry
 )
 def test_account_that_is_none_is_refused(live: WholeRegistry, members: object) -> None:
     status, answer = live.api("POST", "/api/v1/accounts", account="admin", body=json.dumps(members).encode())
-    assert status in {400, 405}, answer
+    assert status == 400, answer
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_images_are_listed_by_pages(live: WholeRegistry) -> None:
             break
         page = str(answer["next"])
     assert len(set(found)) == len(found) == 3
-    assert live.api("GET", "/api/v1/images?state=good")[0] == 405
+    assert live.api("GET", "/api/v1/images?state=good")[0] == 400
     assert _object(live.api("GET", "/api/v1/images?state=revoked&repository=paged/app")[1])["images"] == []
 
 

@@ -227,7 +227,8 @@ class Bench:
 
     def _push_manifest(self, repository: str, parsed: Manifest | Index, tag: str | None) -> None:
         with self.catalogue.write() as conn:
-            push = Push(repository=repository, parsed=parsed, tag=tag, principal=PUSHER, source="", now=self.now)
+            tags = (tag,) if tag is not None else ()
+            push = Push(repository=repository, parsed=parsed, tags=tags, principal=PUSHER, source="", now=self.now)
             push_manifest(conn, self.audit, push, referrers=1000)
             jobs.enqueue(
                 conn,

@@ -39,7 +39,8 @@ def test_the_empty_blob_is_pulled(live: LiveRegistry, repository: str) -> None:
         ("bytes=-99", 206, b"0123456789", "bytes 0-9/10"),
         ("bytes=10-", 416, None, "bytes */10"),
         ("bytes=-0", 416, None, "bytes */10"),
-        ("bytes=5-2", 200, b"0123456789", None),
+        ("bytes=5-2", 416, None, "bytes */10"),
+        ("Bytes=0-3", 206, b"0123", "bytes 0-3/10"),
         ("bytes=-", 200, b"0123456789", None),
         ("bytes=0-1,3-4", 200, b"0123456789", None),
         ("lines=1-2", 200, b"0123456789", None),
@@ -53,6 +54,27 @@ def test_a_range_of_a_blob(
     assert (got.status, got.headers.get("content-range")) == (status, content_range)
     if body is not None:
         assert got.body == body
+
+
+def test_head_is_of_the_whole_blob(live: LiveRegistry, repository: str) -> None:
+    path = f"/v2/{repository}/blobs/{live.push_blob(repository, b'0123456789')}"
+    head = live.request("HEAD", path, Range="bytes=0-3")
+    assert (head.status, head.headers["content-length"], head.headers["accept-ranges"]) == (200, "10", "bytes")
+
+
+def test_a_part_of_another_content_is_not_sent(live: LiveRegistry, repository: str) -> None:
+    digest = live.push_blob(repository, b"0123456789")
+    path = f"/v2/{repository}/blobs/{digest}"
+    assert live.request("GET", path, Range="bytes=8-", If_Range=f'"{digest}"').body == b"89"
+    for other in (f'"{Digest.of(b"another")}"', f'W/"{digest}"', "Mon, 01 Jan 2024 00:00:00 GMT"):
+        got = live.request("GET", path, Range="bytes=8-", If_Range=other)
+        assert (got.status, got.body) == (200, b"0123456789")
+
+
+def test_a_blob_that_the_client_has_is_not_sent(live: LiveRegistry, repository: str) -> None:
+    digest = live.push_blob(repository, b"0123456789")
+    got = live.request("GET", f"/v2/{repository}/blobs/{digest}", If_None_Match=f'"{digest}"')
+    assert (got.status, got.body, got.headers["etag"]) == (304, b"", f'"{digest}"')
 
 
 def test_a_blob_of_another_repository_is_not_known(live: LiveRegistry, repository: str) -> None:

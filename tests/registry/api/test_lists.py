@@ -62,7 +62,8 @@ def sign(live: LiveRegistry, repository: str, raw: bytes, tag: str | None) -> No
         for content in (EMPTY, b"sbom"):
             add_blob(conn, repository, Digest.of(content), len(content), by=REGISTRY.name, now=utc_now())
         parsed = parse_manifest(raw, OCI)
-        push = Push(repository=repository, parsed=parsed, tag=tag, principal=REGISTRY, source="", now=utc_now())
+        tags = (tag,) if tag is not None else ()
+        push = Push(repository=repository, parsed=parsed, tags=tags, principal=REGISTRY, source="", now=utc_now())
         push_manifest(conn, Audit(utc_now), push, referrers=100)
     catalogue.close()
 
@@ -94,7 +95,9 @@ def test_tags_come_in_byte_order_a_page_at_a_time(live: LiveRegistry, repository
     after = live.request("GET", f"/v2/{repository}/tags/list?last=a.b")
     assert json.loads(after.body)["tags"] == ["b"]
     assert json.loads(live.request("GET", f"/v2/{repository}/tags/list?n=0").body)["tags"] == []
-    assert live.request("GET", f"/v2/{repository}/tags/list?n=-1").status == 405
+    for query in ("n=-1", "n=x", "n=", "last=-x", "last=a%2Fb", "last=%00", "last=" + "a" * 129):
+        refused = live.request("GET", f"/v2/{repository}/tags/list?{query}")
+        assert (refused.status, json.loads(refused.body)["errors"][0]["code"]) == (400, "UNSUPPORTED")
 
 
 def test_tags_of_a_repository_that_is_not_there(live: LiveRegistry) -> None:

@@ -114,6 +114,91 @@ def test_a_manifest_by_its_sha512(live: LiveRegistry, repository: str) -> None:
     assert (got.body, got.headers["docker-content-digest"]) == (built.manifest.raw, str(digest))
 
 
+def test_a_push_by_digest_sets_the_tags_of_its_query(live: LiveRegistry, repository: str) -> None:
+    built = image()
+    push_blobs(live, repository, built)
+    for algorithm in ("sha256", "sha512"):
+        digest = Digest.of(built.manifest.raw, algorithm)
+        tags = [f"{algorithm}-{number}" for number in range(40)]
+        query = "&".join(f"tag={tag}" for tag in [*tags, tags[0]])
+        answer = live.put_manifest(repository, f"{digest}?{query}", built.manifest.raw, OCI)
+        assert (answer.status, answer.headers["oci-tag"]) == (201, ", ".join(tags))
+        for tag in tags:
+            got = live.request("GET", f"/v2/{repository}/manifests/{tag}")
+            assert (got.body, got.headers["docker-content-digest"]) == (built.manifest.raw, str(digest))
+
+
+def test_a_push_by_digest_without_tags_sets_none(live: LiveRegistry, repository: str) -> None:
+    answer = live.push(repository, image(), image().digest)
+    assert "oci-tag" not in answer.headers
+    assert json.loads(live.request("GET", f"/v2/{repository}/tags/list").body)["tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "wanted"),
+    [
+        ("tag=good&tag=-bad", 400, "MANIFEST_INVALID"),
+        ("tag=good&tag=", 400, "MANIFEST_INVALID"),
+        (f"tag=good&tag=sha256-{'a' * 64}.sig", 403, "DENIED"),
+        ("tag=good&" + "&".join(f"tag=t{number}" for number in range(64)), 414, "UNSUPPORTED"),
+        ("&".join(f"tag={'t' * 120}{number}" for number in range(40)), 414, "UNSUPPORTED"),
+    ],
+)
+def test_either_all_tags_of_a_push_are_set_or_none(
+    live: LiveRegistry, repository: str, query: str, status: int, wanted: str
+) -> None:
+    built = image()
+    push_blobs(live, repository, built)
+    answer = live.put_manifest(repository, f"{built.digest}?{query}", built.manifest.raw, OCI)
+    assert (answer.status, code(answer)) == (status, wanted)
+    for reference in ("good", "t0", built.digest):
+        assert live.request("GET", f"/v2/{repository}/manifests/{reference}").status == 404
+
+
+def test_r5_each_tag_of_a_push_needs_its_own_right(live: LiveRegistry, repository: str) -> None:
+    first, second = image([{"x": "1"}]), image([{"x": "2"}])
+    account = f"{repository.replace('/', '-')}-creator"
+    live.account(account, Role.PUSHER, f"{repository}:pull,create")
+    live.push(repository, first, "v1")
+    live.push(repository, second, second.digest)
+    path = f"{second.digest}?tag=new&tag=v1"
+    answer = live.put_manifest(repository, path, second.manifest.raw, OCI, account=account)
+    assert (answer.status, code(answer)) == (403, "DENIED")
+    assert live.request("GET", f"/v2/{repository}/manifests/v1").body == first.manifest.raw
+    assert live.request("GET", f"/v2/{repository}/manifests/new").status == 404
+    path = f"{second.digest}?tag=new"
+    assert live.put_manifest(repository, path, second.manifest.raw, OCI, account=account).status == 201
+
+
+def test_tags_in_the_query_of_a_push_by_tag_are_refused(live: LiveRegistry, repository: str) -> None:
+    built = image()
+    push_blobs(live, repository, built)
+    answer = live.put_manifest(repository, "v1?tag=v2", built.manifest.raw, OCI)
+    assert (answer.status, code(answer)) == (400, "UNSUPPORTED")
+    assert live.request("GET", f"/v2/{repository}/manifests/v1").status == 404
+
+
+@pytest.mark.parametrize(
+    "media_type", [str(MediaType.DOCKER_SCHEMA1), str(MediaType.DOCKER_SCHEMA1_SIGNED), "application/json", OCI]
+)
+def test_schema_1_is_refused_with_a_clear_error(live: LiveRegistry, repository: str, media_type: str) -> None:
+    raw = json.dumps(
+        {
+            "schemaVersion": 1,
+            "name": repository,
+            "tag": "v1",
+            "architecture": "amd64",
+            "fsLayers": [{"blobSum": str(Digest.of(b"layer"))}],
+            "history": [{"v1Compatibility": "{}"}],
+            "signatures": [],
+        }
+    ).encode()
+    answer = live.put_manifest(repository, "v1", raw, media_type)
+    assert (answer.status, code(answer)) == (400, "MANIFEST_INVALID")
+    message = json.loads(answer.body)["errors"][0]["message"]
+    assert message.endswith("Docker schema 1 is not accepted, expected schema 2 or an OCI manifest")
+
+
 AMBIGUOUS: dict[str, Callable[[BuiltImage], tuple[bytes, str]]] = {
     "manifests beside layers": lambda built: (manifest_of(built, manifests=[]), OCI),
     "layers in an index": lambda built: (manifest_of(built, mediaType=OCI_INDEX, manifests=[]), OCI_INDEX),

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from http.client import HTTPConnection
+from uuid import UUID
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_a_chunk_out_of_order_is_416_and_changes_nothing(
     live.request("PATCH", path, body=b"0123456789")
     answer = live.request("PATCH", path, body=b"abcde", Content_Range=content_range)
     assert (answer.status, answer.headers["range"], code(answer)) == (416, "0-9", "BLOB_UPLOAD_INVALID")
+    assert answer.headers["location"] == path
     status = live.request("GET", path)
     assert (status.status, status.headers["range"]) == (204, "0-9")
     assert live.request("PUT", f"{path}?digest={Digest.of(b'0123456789')}").status == 201
@@ -109,6 +111,32 @@ def test_a_wrong_digest_stores_nothing(live: LiveRegistry, repository: str) -> N
     whole = live.request("POST", f"/v2/{repository}/blobs/uploads/?digest={wanted}", body=b"other")
     assert (whole.status, code(whole)) == (400, "DIGEST_INVALID")
     assert live.request("HEAD", f"/v2/{repository}/blobs/{wanted}").status == 404
+
+
+def test_a_session_is_named_by_a_uuid(live: LiveRegistry, repository: str) -> None:
+    path = begin(live, repository)
+    prefix, _, named = path.rpartition("/")
+    assert str(UUID(named)) == named
+    for other in (str(UUID(int=1)), named.replace("-", ""), named.upper(), "%00", "..%2F..", "{" + named + "}"):
+        answer = live.request("GET", f"{prefix}/{other}")
+        assert answer.status == 404, other
+        assert code(answer) in {"BLOB_UPLOAD_UNKNOWN", "UNSUPPORTED"}
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_algorithm_of_the_digest_is_announced(live: LiveRegistry, repository: str, algorithm: str) -> None:
+    content = os.urandom(100_000)
+    begun = live.request("POST", f"/v2/{repository}/blobs/uploads/?digest-algorithm={algorithm}")
+    assert begun.status == 202
+    path = begun.headers["location"]
+    assert live.request("PUT", f"{path}?digest={Digest.of(content, algorithm)}", body=content).status == 201
+    assert held(live, repository, content, algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha384", "", "SHA256", "sha256+b64"])
+def test_an_algorithm_that_is_not_supported_is_refused(live: LiveRegistry, repository: str, algorithm: str) -> None:
+    answer = live.request("POST", f"/v2/{repository}/blobs/uploads/?digest-algorithm={algorithm}")
+    assert (answer.status, code(answer)) == (400, "DIGEST_INVALID")
 
 
 def test_a_put_without_a_digest_is_refused(live: LiveRegistry, repository: str) -> None:
