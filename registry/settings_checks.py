@@ -39,6 +39,15 @@ class Section:
     kind: type
 
 
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """Stands in the `Annotated` type of a list of groups of keys, of at most `limit`."""
+
+    doc: str
+    kind: type
+    limit: int
+
+
 def text(value: object, key: str) -> str:
     """Text that is not empty."""
     if not isinstance(value, str) or not value.strip():
@@ -121,6 +130,12 @@ registry_name = _matching(
     r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9a-fA-F:]{2,45}\])(?::[0-9]{1,5})?", "host or host:port"
 )
 url = _matching(r"https?://[^\s/@]+(?:/[^\s@]*)?", "an http or https address without credentials")
+issuer_url = _matching(
+    r"https://[^\s/@?#]+(?:/[^\s@?#]*)?|http://(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?(?:/[^\s@?#]*)?",
+    "an https address, or an http address of this machine",
+)
+short_name = _matching(r"[a-z0-9][a-z0-9-]{0,30}", "lower-case letters, digits and dashes, 31 at most")
+header_name = _matching(r"[A-Za-z][A-Za-z0-9-]{0,62}", "the name of a header")
 prefix = _matching(r"(?:[a-z0-9][a-z0-9._-]*/)+", "lower-case path components, each with a slash after it")
 
 

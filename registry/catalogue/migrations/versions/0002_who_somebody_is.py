@@ -1,4 +1,4 @@
-"""People's passwords and invitations, client certificates, token keys, and the generation of what processes remember."""
+"""Passwords and invitations of people, client certificates, token keys, and the generation of what is remembered."""
 
 from __future__ import annotations
 
