@@ -22,39 +22,12 @@ from registry import settings_checks as checks
 from registry.errors import SettingsError
 from registry.settings_checks import Key, Section, choice, number
 from registry.settings_operation import LOG, METRICS, TRACES, LogSettings, MetricsSettings, TraceSettings
+from registry.settings_storage import STORAGE, StorageSettings
 
 MAX_FILE: Final = 256 * 1024
 """Bytes of a settings file."""
 
 _DAY: Final = 86_400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Settings:
-    """`storage.s3`: a bucket of an S3-compatible engine."""
-
-    bucket: Annotated[str, Key("Name of the bucket; it must exist.", checks.text)]
-    access_key: Annotated[str, Key("Access key id.", checks.text)]
-    secret_key: Annotated[str, Key("Secret key; not empty, and none that everybody knows.", checks.secret)] = field(
-        repr=False
-    )
-    endpoint: Annotated[str, Key("Address of the engine; without it Amazon's own.", checks.url)] = ""
-    region: Annotated[str, Key("Region to sign for.", checks.text)] = "us-east-1"
-    prefix: Annotated[str, Key("Put in front of every key, e.g. `registry/`.", checks.prefix)] = ""
-    addressing: Annotated[str, Key("How the bucket is named: `path` or `virtual`.", choice("path", "virtual"))] = "path"
-    ca_file: Annotated[Path | None, Key("Certificates to check the engine's by, not the system's.", checks.path)] = None
-    part_size: Annotated[
-        int, Key("Bytes of a part of a multipart upload; one is held in memory.", number(5 * 2**20, 512 * 2**20))
-    ] = 8 * 2**20
-    timeout: Annotated[int, Key("Seconds until a silent engine counts as failed.", number(1, 600))] = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSettings:
-    """`storage`: where blobs are kept."""
-
-    engine: Annotated[str, Key("`files` (in `data`/store) or `s3`.", choice("files", "s3"))] = "files"
-    s3: Annotated[S3Settings | None, Section("Needed when the engine is `s3`, and only then.", S3Settings)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +157,7 @@ class Settings:
         str,
         Key("One-time token for making the first admin; without it one is made and printed.", checks.secret),
     ] = field(default="", repr=False)
-    storage: Annotated[StorageSettings, Section("Where blobs are kept.", StorageSettings)] = StorageSettings()
+    storage: Annotated[StorageSettings, Section("Where blobs are kept.", StorageSettings)] = STORAGE
     http: Annotated[HttpSettings, Section("How the API is served.", HttpSettings)] = HttpSettings()
     limits: Annotated[LimitSettings, Section("What one push may cost.", LimitSettings)] = LimitSettings()
     judge: Annotated[JudgeSettings, Section("Scanning and deciding.", JudgeSettings)] = JudgeSettings()
@@ -256,8 +229,7 @@ def parse(raw: bytes) -> Settings:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"settings: not YAML: {' '.join(str(error).split())[:200]}") from error
     settings = _build(Settings, members, "")
-    if (settings.storage.engine == "s3") != (settings.storage.s3 is not None):
-        raise SettingsError("setting storage.s3: expected exactly where storage.engine is s3")
+    settings.storage.check()
     if (settings.http.certificate is None) != (settings.http.key is None):
         raise SettingsError("setting http.certificate: expected together with http.key, or neither")
     _check_listeners(settings)

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from ocispec.digest import Digest
 from ocispec.errors import SpecError
 from registry.errors import BlobMismatchError, BlobUnknownError, StorageError, UploadUnknownError
-from registry.settings import S3Settings
+from registry.settings_storage import S3Settings
 from registry.store import keys
 from registry.store.hashing import CHUNK, RunningHashes, check_digest, verified
 from registry.store.interface import StoredBlob, StoredDerived, Upload

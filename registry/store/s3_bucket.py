@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from registry.errors import BlobUnknownError, StorageError, StorageFullError, UploadUnknownError
-from registry.settings import S3Settings
+from registry.settings_storage import S3Settings
 from registry.store.hashing import CHUNK
 
 if TYPE_CHECKING:

@@ -15,6 +15,11 @@ MINIMUM = {"name": "registry.test:5000", "data": "/var/lib/registry"}
 S3 = {"engine": "s3", "s3": {"bucket": "b", "access_key": "k", "secret_key": "of-the-tests"}}
 
 
+def s3(**members: object) -> dict[str, object]:
+    """A document with these members of `storage.s3` beside the bucket."""
+    return {**MINIMUM, "storage": {"engine": "s3", "s3": {"bucket": "b", **members}}}
+
+
 def settings(**members: object) -> Settings:
     """The settings of a document with these members beside what is required."""
     return parse(json.dumps({**MINIMUM, **members}).encode())
@@ -57,7 +62,13 @@ def test_the_page_of_settings_is_the_one_that_the_code_makes() -> None:
         ({**MINIMUM, "storage": {"engine": "ftp"}}, "setting storage.engine: got 'ftp', expected one of files, s3"),
         ({**MINIMUM, "storage": {"engine": "s3"}}, "setting storage.s3: expected exactly where"),
         ({**MINIMUM, "storage": {"s3": S3["s3"]}}, "setting storage.s3: expected exactly where"),
-        ({**MINIMUM, "storage": {"engine": "s3", "s3": {"bucket": "b"}}}, "setting storage.s3.access_key: missing"),
+        ({**MINIMUM, "storage": {"engine": "s3", "s3": {"prefix": "a/"}}}, "setting storage.s3.bucket: missing"),
+        (s3(access_key="k"), "setting storage.s3.access_key: expected together with storage.s3.secret_key"),
+        (s3(encryption="aes"), "setting storage.s3.encryption: got 'aes', expected one of none, AES256, aws:kms"),
+        (s3(kms_key="k"), "setting storage.s3.kms_key: expected only where"),
+        (s3(memory=5 * 2**20), "setting storage.s3.memory: got 5242880, expected at least part_size, 8388608"),
+        (s3(redirects=61), "setting storage.s3.redirects: got 61, expected a number from 0 to 60"),
+        (s3(redirect_endpoint="https://s3.test"), "setting storage.s3.redirect_endpoint: expected only where"),
         ([], "settings: the file is an array"),
     ],
 )

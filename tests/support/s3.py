@@ -10,7 +10,7 @@ from pathlib import Path
 
 import boto3
 
-from registry.settings import S3Settings
+from registry.settings_storage import S3Settings
 from tests.support.processes import end, free_port, wait_for_port
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ocispec.digest import Digest
 from registry.errors import StorageError
-from registry.settings import S3Settings
+from registry.settings_storage import S3Settings
 from registry.store import s3_bucket
 from registry.store.interface import BlobStore
 from registry.store.s3 import S3Store
