@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -115,13 +115,30 @@ def insert_new(conn: Connection, table: Table, **values: object) -> bool:
     return bool(done.rowcount)
 
 
-def put_row(conn: Connection, table: Table, **values: object) -> None:
-    """Insert a row, or change the one with its primary key to `values`."""
+def put_row(conn: Connection, table: Table, *, keep: Collection[str] = (), **values: object) -> None:
+    """Insert a row, or change the one with its primary key to `values`, but for the columns in `keep`."""
     dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
     key = [column.name for column in table.primary_key]
     statement = dialect.insert(table).values(**values)
-    rest = {name: statement.excluded[name] for name in values if name not in key}
+    rest = {name: statement.excluded[name] for name in values if name not in key and name not in keep}
     conn.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
+
+
+def hold_name(conn: Connection, name: str) -> None:
+    """Have nobody take what is called so (`take_name`) before this transaction ends; many may hold it at a time.
+
+    SQLite has one writer at a time anyway. Names that fall together (one pair in 2^64) only wait for each other.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"), {"name": name})
+
+
+def take_name(conn: Connection, name: str) -> bool:
+    """Be the only one in this transaction to do with what is called so; False, without waiting, if somebody holds it."""
+    if conn.dialect.name != "postgresql":
+        return True
+    taken = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+    return bool(conn.scalar(taken, {"name": name}))
 
 
 def insert_row(conn: Connection, table: Table, **values: object) -> None:

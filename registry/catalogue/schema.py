@@ -174,8 +174,11 @@ blobs = Table(
     Column("digest", DigestText, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("created", Moment, nullable=False),
+    Column("deleting", Moment),  # since when its bytes are being taken away; None for a blob that is there
+    Column("deleting_by", bytewise(32)),  # which run of the collector does it
 )
-"""Every blob in the store, once; written after the store has acknowledged it."""
+"""Every blob in the store, once; written after the store has acknowledged it. Its bytes are deleted only after
+`deleting` was set, and stored anew only after the row is gone (docs/adr/0110)."""
 
 repository_blobs = Table(
     "repository_blobs",
@@ -184,12 +187,25 @@ repository_blobs = Table(
     Column("digest", DigestText, nullable=False),
     Column("added", Moment, nullable=False),
     Column("added_by", _NAME, nullable=False),
+    Column("touched", Moment),  # when it was last pushed, mounted, asked for by a pusher, or no longer needed
     PrimaryKeyConstraint("repository", "digest"),
     ForeignKeyConstraint(["repository"], ["repositories.name"]),
     ForeignKeyConstraint(["digest"], ["blobs.digest"]),
 )
 """Which repository holds which blob: pushed to it, or mounted by somebody who might read the source."""
 Index("repository_blobs_by_digest", repository_blobs.c.digest)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("digest", DigestText, nullable=False),
+    Column("id", bytewise(32), nullable=False),
+    Column("until", Moment, nullable=False),
+    Column("why", bytewise(32), nullable=False),
+    PrimaryKeyConstraint("digest", "id"),
+)
+"""Who is about to store the bytes of a digest; meanwhile nobody deletes them. A lease that is past its end counts until
+the collector has removed it, so clocks decide nothing."""
 
 contents = Table(
     "contents",
@@ -213,6 +229,7 @@ manifests = Table(
     Column("annotations", _TEXT, nullable=False, default="{}"),  # JSON, for the referrers API
     Column("pushed", Moment, nullable=False),
     Column("pushed_by", _NAME, nullable=False),
+    Column("touched", Moment),  # when it was last pushed again, or a tag, an index or its subject let go of it
     PrimaryKeyConstraint("repository", "digest"),
     ForeignKeyConstraint(["repository"], ["repositories.name"]),
     ForeignKeyConstraint(["digest"], ["contents.digest"]),
@@ -377,6 +394,7 @@ decisions = Table(
     Column("taken", Moment, nullable=False),
 )
 Index("decisions_by_image", decisions.c.repository, decisions.c.image, decisions.c.taken)
+Index("decisions_by_evidence", decisions.c.evidence)
 
 clearances = Table(
     "clearances",
@@ -450,3 +468,51 @@ jobs = Table(
 )
 """The judge's queue: what is to be read or judged again, and when."""
 Index("jobs_by_time", jobs.c.not_before)
+
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    Column("pulled", Moment, nullable=False),
+    PrimaryKeyConstraint("repository", "digest"),
+)
+"""When a manifest was last sent to somebody who runs or builds (an hour more or less)."""
+
+running_reports = Table(
+    "running_reports",
+    metadata,
+    Column("account", _NAME, primary_key=True),
+    Column("reported", Moment, nullable=False),
+    Column("images", Integer, nullable=False),
+)
+"""When each host last said what it runs."""
+
+running = Table(
+    "running",
+    metadata,
+    Column("account", _NAME, nullable=False),
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("digest", DigestText, nullable=False),
+    PrimaryKeyConstraint("account", "repository", "digest"),
+    ForeignKeyConstraint(["account"], ["running_reports.account"], ondelete="CASCADE"),
+)
+"""What each host said that it runs; it counts as long as the report is not too old."""
+Index("running_by_digest", running.c.digest)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", bytewise(32), primary_key=True),
+    Column("requested", Moment, nullable=False),
+    Column("requested_by", _NAME, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("state", bytewise(8), nullable=False),
+    Column("started", Moment),
+    Column("ended", Moment),
+    Column("until", Moment),  # when a run that is going on counts as dead, unless it says that it is not
+    Column("report", _TEXT, nullable=False, default=""),
+    CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="collection_state"),
+)
+"""Runs of the collector, and what each found and freed. One goes on at a time."""
+Index("collections_by_time", collections.c.requested)

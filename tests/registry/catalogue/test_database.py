@@ -65,7 +65,7 @@ def test_rows_are_inserted_once_or_replaced(catalogue: Catalogue) -> None:
         assert insert_new(conn, blobs, digest=digest, size=1, created=NOW)
         assert not insert_new(conn, blobs, digest=digest, size=2, created=NOW)
         put_row(conn, blobs, digest=digest, size=3, created=NOW)
-        assert tuple(conn.execute(select(blobs)).one()) == (digest, 3, NOW)
+        assert tuple(conn.execute(select(blobs.c.digest, blobs.c.size, blobs.c.created)).one()) == (digest, 3, NOW)
 
 
 def test_what_refers_to_nothing_is_refused(catalogue: Catalogue) -> None:
