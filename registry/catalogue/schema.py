@@ -464,6 +464,8 @@ jobs = Table(
     Column("claimed_until", Moment),
     Column("error", _TEXT, nullable=False, default=""),
     Column("created", Moment, nullable=False),
+    Column("request", bytewise(64), nullable=False, server_default=""),  # the request that wants it (telemetry.origin)
+    Column("trace", bytewise(55), nullable=False, server_default=""),
     UniqueConstraint("kind", "subject", name="one_job_a_subject"),
 )
 """The judge's queue: what is to be read or judged again, and when."""

@@ -20,6 +20,8 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, li
 
 from registry.catalogue import schema
 from registry.errors import RegistryError
+from registry.telemetry import origin
+from registry.telemetry.origin import Origin
 
 CLAIM_SECONDS: Final = 60
 """How long a claim holds without being renewed."""
@@ -59,7 +61,7 @@ class ClaimLostError(RegistryError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A claimed job."""
+    """A claimed job; `due` is since when it could be claimed."""
 
     id: int
     kind: JobKind
@@ -67,6 +69,8 @@ class Job:
     wanted: int
     attempts: int
     claim: str
+    due: datetime
+    origin: Origin
 
 
 def subject_of(repository: str, digest: object) -> str:
@@ -77,7 +81,11 @@ def subject_of(repository: str, digest: object) -> str:
 def enqueue(
     conn: Connection, kind: JobKind, subject: str = "", *, now: datetime, priority: int = Priority.CHANGE
 ) -> None:
-    """Have a job done as soon as possible, in the caller's writing transaction; one that waits is brought forward."""
+    """Have a job done as soon as possible, in the caller's writing transaction; one that waits is brought forward.
+
+    The job has the origin of what is done now: a request's log lines and spans are found from its judgement.
+    """
+    asked = origin.current.get()
     changed = conn.execute(
         update(schema.jobs)
         .where(_JOBS.kind == kind, _JOBS.subject == subject)
@@ -86,12 +94,22 @@ def enqueue(
             attempts=0,
             priority=case((_JOBS.priority > priority, _JOBS.priority), else_=priority),
             not_before=case((_JOBS.not_before < now, _JOBS.not_before), else_=literal(now, schema.Moment())),
+            request=asked.request,
+            trace=asked.trace,
         )
     )
     if not changed.rowcount:
         conn.execute(
             insert(schema.jobs).values(
-                kind=kind, subject=subject, priority=priority, wanted=1, not_before=now, attempts=0, created=now
+                kind=kind,
+                subject=subject,
+                priority=priority,
+                wanted=1,
+                not_before=now,
+                attempts=0,
+                created=now,
+                request=asked.request,
+                trace=asked.trace,
             )
         )
 
@@ -132,6 +150,8 @@ def claim(conn: Connection, *, token: str, now: datetime) -> Job | None:
         wanted=row.wanted,
         attempts=row.attempts + 1,
         claim=token,
+        due=row.not_before,
+        origin=Origin(row.request, row.trace),
     )
 
 
@@ -171,6 +191,8 @@ def finish(conn: Connection, job: Job, *, now: datetime, again_at: datetime | No
             not_before=again_at,
             priority=Priority.RENEWAL,
             error="",
+            request="",
+            trace="",
         )
     elif not conn.execute(delete(schema.jobs).where(*_held(job))).rowcount:
         raise ClaimLostError(f"job {job.kind} {job.subject}: claimed by another worker")
