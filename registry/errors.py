@@ -21,6 +21,14 @@ class StorageFullError(StorageError):
     """The store has no room left for what was to be written."""
 
 
+class BlobBusyError(StorageError):
+    """The bytes of a digest are being deleted right now, so they cannot be stored or recorded yet."""
+
+
+class LeaseLostError(StorageError):
+    """Storing took longer than its lease, and the collector has meanwhile come: what was stored does not count."""
+
+
 class BlobUnknownError(RegistryError):
     """No such blob, to whoever asked."""
 
