@@ -65,6 +65,13 @@ test-data: $(VENV)/.dev ## tests on large real records: make test-data DATA=FOLD
 	@test -d "$(DATA)" || { echo "make test-data: DATA=$(DATA) is no folder; expected DATA=FOLDER" >&2; exit 2; }
 	PRATIQUE_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m data $(PYTEST)
 
+.PHONY: conformance
+conformance: ## the OCI conformance suite: make conformance SUITE=BINARY [PEER=1: on docker-registry too]
+	@test -f "$(SUITE)" || { echo "make conformance: SUITE=$(SUITE) is no file; docs/conformance.md says how it is built" >&2; exit 2; }
+	@scripts/install-packages $(if $(PEER),bench)
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	@$(BIN)/python -m tests.conformance "$(SUITE)" $(if $(PEER),--peer)
+
 .PHONY: bench
 bench: ## benchmarks beside the peers: medians, ratios, CPU
 	@scripts/install-packages bench
