@@ -14,13 +14,25 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from urllib.parse import urlsplit
 
 import yaml
 
 from ocispec.strictjson import type_name
 from registry import settings_checks as checks
 from registry.errors import SettingsError
-from registry.settings_checks import Key, Section, choice, number
+from registry.settings_checks import Key, Section, Sections, choice, number
+from registry.settings_collect import COLLECT, CollectSettings
+from registry.settings_identity import (
+    LOGINS,
+    MAX_ISSUERS,
+    TOKENS,
+    CertificateSettings,
+    LoginSettings,
+    OidcSettings,
+    TokenSettings,
+    check_identity,
+)
 from registry.settings_operation import LOG, METRICS, TRACES, LogSettings, MetricsSettings, TraceSettings
 from registry.settings_storage import STORAGE, StorageSettings
 
@@ -164,9 +176,19 @@ class Settings:
     signer: Annotated[SignerSettings, Section("Signing as one of several registries.", SignerSettings)] = (
         SignerSettings()
     )
+    collect: Annotated[CollectSettings, Section("Garbage collection.", CollectSettings)] = COLLECT
     log: Annotated[LogSettings, Section("What is written to standard error.", LogSettings)] = LOG
     metrics: Annotated[MetricsSettings, Section("What Prometheus is told.", MetricsSettings)] = METRICS
     traces: Annotated[TraceSettings, Section("OpenTelemetry, if `pratique[otel]` is there.", TraceSettings)] = TRACES
+    tokens: Annotated[TokenSettings, Section("What `/token` gives out.", TokenSettings)] = TOKENS
+    logins: Annotated[LoginSettings, Section("Passwords, and failed logins.", LoginSettings)] = LOGINS
+    oidc: Annotated[
+        tuple[OidcSettings, ...],
+        Sections("A list: whose bearer tokens of people and builds are believed.", OidcSettings, MAX_ISSUERS),
+    ] = ()
+    certificates: Annotated[
+        CertificateSettings | None, Section("Client certificates; without it none are asked for.", CertificateSettings)
+    ] = None
     users: Annotated[UserSettings, Section("Users of the processes, when started as root.", UserSettings)] = (
         UserSettings()
     )
@@ -183,6 +205,16 @@ class Settings:
             return self.http.url.rstrip("/")
         secure = self.http.certificate is not None or self.http.proxies
         return f"{'https' if secure else 'http'}://{self.name}"
+
+    @property
+    def token_url(self) -> str:
+        """Where clients are sent for a token; never taken from a request."""
+        if self.certificates is None or not self.certificates.listen:
+            return f"{self.url}/token"
+        if self.certificates.url:
+            return f"{self.certificates.url.rstrip('/')}/token"
+        host, port = urlsplit(f"//{self.name}").hostname or "", self.certificates.listen.rpartition(":")[2]
+        return f"https://{f'[{host}]' if ':' in host else host}:{port}/token"
 
     @property
     def store_folder(self) -> Path:
@@ -233,6 +265,13 @@ def parse(raw: bytes) -> Settings:
     if (settings.http.certificate is None) != (settings.http.key is None):
         raise SettingsError("setting http.certificate: expected together with http.key, or neither")
     _check_listeners(settings)
+    check_identity(
+        settings.name,
+        secure=settings.http.certificate is not None,
+        proxied=bool(settings.http.proxies),
+        oidc=settings.oidc,
+        certificates=settings.certificates,
+    )
     return settings
 
 
@@ -293,12 +332,22 @@ def _build(kind: type[T], members: object, prefix: str) -> T:
                 raise SettingsError(f"setting {key}: missing")
         elif isinstance(mark, Section):
             values[name] = _build(mark.kind, members[name], f"{key}.")
+        elif isinstance(mark, Sections):
+            values[name] = _build_all(mark, members[name], key)
         else:
             values[name] = mark.check(members[name], key)
     return kind(**values)
 
 
-def _declared(kind: type) -> Iterator[tuple[str, tuple[Key | Section, object]]]:
+def _build_all(mark: Sections, members: object, key: str) -> tuple[Any, ...]:
+    if not isinstance(members, list) or not 1 <= len(members) <= mark.limit:
+        raise SettingsError(
+            f"setting {key}: got {type_name(members)}, expected a list of 1 to {mark.limit} groups of keys"
+        )
+    return tuple(_build(mark.kind, each, f"{key}[{position}].") for position, each in enumerate(members))
+
+
+def _declared(kind: type) -> Iterator[tuple[str, tuple[Key | Section | Sections, object]]]:
     hints = get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):
         yield item.name, (hints[item.name].__metadata__[0], item.default)
@@ -322,6 +371,8 @@ def reference() -> str:
 def _shown(default: object) -> str:
     if default is None or default in ("", ()):
         return "none"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -330,6 +381,9 @@ def _rows(kind: type, prefix: str) -> Iterator[str]:
         if isinstance(mark, Section):
             yield f"| `{prefix}{name}` | | {mark.doc} |"
             yield from _rows(mark.kind, f"{prefix}{name}.")
+        elif isinstance(mark, Sections):
+            yield f"| `{prefix}{name}` | | {mark.doc} |"
+            yield from _rows(mark.kind, f"{prefix}{name}[].")
         else:
             shown = "required" if default is dataclasses.MISSING else _shown(default)
             yield f"| `{prefix}{name}` | {shown} | {mark.doc} |"
