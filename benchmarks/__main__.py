@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("index", "scan", "policy")
+NAMES = ("index", "scan", "policy", "registry")
 
 
 def main() -> int:

@@ -169,9 +169,11 @@ class WholeRegistry(LiveRegistry):
 
 
 @contextmanager
-def whole_registry(*, environment: Mapping[str, str] | None = None, **settings: object) -> Iterator[WholeRegistry]:
-    """A running registry with one account a role, each named as its role."""
-    with prepared(environment=environment, **settings) as live:
+def whole_registry(
+    *, environment: Mapping[str, str] | None = None, http: Mapping[str, object] | None = None, **settings: object
+) -> Iterator[WholeRegistry]:
+    """A running registry with one account a role, each named as its role; `http` is added to its settings `http`."""
+    with prepared(environment=environment, http=http, **settings) as live:
         live.start()
         try:
             live.bootstrap()
@@ -181,7 +183,9 @@ def whole_registry(*, environment: Mapping[str, str] | None = None, **settings: 
 
 
 @contextmanager
-def prepared(*, environment: Mapping[str, str] | None = None, **settings: object) -> Iterator[WholeRegistry]:
+def prepared(
+    *, environment: Mapping[str, str] | None = None, http: Mapping[str, object] | None = None, **settings: object
+) -> Iterator[WholeRegistry]:
     """A registry that does not run yet; its key was made beforehand, so trust.json can list it.
 
     Not in pytest's own folders: those are closed to the users that the processes become.
@@ -192,7 +196,7 @@ def prepared(*, environment: Mapping[str, str] | None = None, **settings: object
     members = {
         "name": address,
         "data": str(folder / "data"),
-        "http": {"listen": address, "threads": 8},
+        "http": {"listen": address, "threads": 8, **(http or {})},
         "judge": {"push_wait_ms": 5000},
         **settings,
     }
