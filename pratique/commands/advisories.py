@@ -81,10 +81,10 @@ def _upload(arguments: argparse.Namespace) -> int:
     registry = control(check_registry(place), arguments.account)
     found = recognise([Path(path) for path in paths])
     _check(found)
-    begun = time.monotonic()
+    begun, before = time.monotonic(), registry.advisories().get("import")
     names = _send_all(registry, found)
     if not arguments.no_wait:
-        _wait(registry, names, begun + _IMPORT_SECONDS)
+        _wait(registry, names, before, begun + _IMPORT_SECONDS)
     return _show_registry(registry, json=arguments.json)
 
 
@@ -144,16 +144,22 @@ def _send(registry: Control, path: Path, kind: str, name: str) -> str:
     return fields.text(answer, "digest", what=f"{registry.remote.registry}: advisories")
 
 
-def _wait(registry: Control, names: dict[str, str], until: float) -> None:
+def _wait(registry: Control, names: dict[str, str], before: JsonValue, until: float) -> None:
     """Until the registry has imported what was sent: it counts the records of a source when it has.
 
+    `before` is how the import before this one ended.
+
     Raises:
-        CommandError: it has not, after a long time; its log says why.
+        CommandError: it could not, or has not after a long time.
     """
-    from pratique.control import rows_of
+    from pratique.control import rows_of, text_of
 
     while True:
         members = registry.advisories()
+        ended = members.get("import")
+        if isinstance(ended, dict) and ended != before and ended.get("state") == "failed":
+            said = text_of(ended, "detail")
+            raise CommandError(f"registry {registry.remote.registry}: import failed, the data before it stay: {said}")
         rows = [row for row in rows_of(members, "sources") if names.get(str(row.get("name"))) == row.get("digest")]
         done = {row.get("name") for row in rows if row.get("records") or row.get("kind") == "snapshot"}
         if done == set(names) and members.get("snapshot"):

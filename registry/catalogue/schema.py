@@ -9,8 +9,6 @@ transaction as the change that they record.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,52 +20,11 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
-    String,
     Table,
     UniqueConstraint,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ocispec.digest import Digest
-from registry.catalogue.migrations.types import bytewise
-
-
-class DigestText(TypeDecorator[Digest]):
-    """A digest, kept as `algorithm:hex` and parsed again on the way out."""
-
-    impl = String(136)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
-        """The database's type, in byte order."""
-        return dialect.type_descriptor(String(136, collation="C" if dialect.name == "postgresql" else None))
-
-    def process_bind_param(self, value: Digest | None, dialect: Dialect) -> str | None:
-        """A digest to text."""
-        return None if value is None else str(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Digest | None:
-        """Text to a digest."""
-        return None if value is None else Digest.parse(value)
-
-
-class Moment(TypeDecorator[datetime]):
-    """An aware time in UTC, kept as whole seconds since the epoch."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """A time to seconds; a naive one is a programming error, and raises."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"time {value.isoformat()}: expected a time zone")
-        return None if value is None else int(value.timestamp())
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Seconds to a time."""
-        return None if value is None else datetime.fromtimestamp(value, UTC)
-
+from registry.catalogue.columns import DigestText, Moment, bytewise
 
 metadata = MetaData()
 
@@ -206,6 +163,16 @@ leases = Table(
 )
 """Who is about to store the bytes of a digest; meanwhile nobody deletes them. A lease that is past its end counts until
 the collector has removed it, so clocks decide nothing."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("holder", _NAME, primary_key=True),
+    Column("digest", DigestText, nullable=False),
+    ForeignKeyConstraint(["digest"], ["blobs.digest"]),
+)
+"""Blobs that the registry itself holds, in no repository: `holder` says what for."""
+Index("holds_by_digest", holds.c.digest)
 
 contents = Table(
     "contents",

@@ -1,7 +1,6 @@
-"""Advisory data: what was uploaded becomes the one snapshot file that all matching reads.
+"""Making the snapshot that all matching reads, out of the advisory data that were handed in.
 
-Uploads lie in `incoming/` by their digest; the catalogue says which are current. The import runs in a process of its
-own, because it takes as long as the data are large, and puts the new snapshot in place of the old one at its end.
+It takes as long as the data are large, so it runs in a process of its own, which says through a pipe how it ended.
 """
 
 from __future__ import annotations
@@ -12,133 +11,118 @@ import encodings.cp437
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, select, update
-
 from ocispec.digest import Digest
-from registry.catalogue.schema import advisories
-from registry.errors import RegistryError
+from registry.catalogue.advisories import SNAPSHOT
 from registry.processes import die_with_parent
 from scanner.advisories.build import import_sources
 from scanner.advisories.sources import Source, SourceKind
-from scanner.advisories.store import AdvisoryStore
+from scanner.advisories.store import AdvisoryStore, file_digest
 from scanner.errors import ScanError
 
-SNAPSHOT: Final = "snapshot"
-"""The kind of an upload that is a whole snapshot file, made elsewhere."""
-
 KINDS: Final = (*(str(kind) for kind in SourceKind), SNAPSHOT)
-
-
+MAX_SAID: Final = 4096
 _LOADED: Final = (encodings.cp437,)
 
 
-class ImportFailedError(RegistryError):
-    """The uploaded advisory data cannot be used; the snapshot before it stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AdvisoryFolder:
-    """Where advisory data lie."""
+    """Where a judge keeps its copies: uploads in `incoming/` by digest, and the snapshot that it matches by."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        """`root` is there, with `incoming/` in it."""
+        self.root = root
+        self._digest: tuple[tuple[int, int, int], Digest] | None = None
 
     @property
     def snapshot(self) -> Path:
-        """The snapshot in use."""
+        """The snapshot that this judge matches by."""
         return self.root / "snapshot.sqlite"
 
+    @property
+    def made(self) -> Path:
+        """A snapshot that was just made, and is not in use yet."""
+        return self.root / "made.sqlite"
+
     def incoming(self, digest: Digest, kind: str) -> Path:
-        """Where an upload lies; OSV exports are zips."""
+        """Where the copy of an upload lies; OSV exports are zips."""
         suffix = {"osv": ".zip", SNAPSHOT: ".sqlite"}.get(kind, ".json")
         return self.root / "incoming" / f"{digest.hex}{suffix}"
 
+    def digest(self) -> Digest | None:
+        """The digest of the snapshot; None if there is none. Hashed when the file is another than before.
+
+        Raises:
+            ScanError: it cannot be read.
+        """
+        try:
+            found = self.snapshot.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ScanError(f"advisory data {self.snapshot}: {error.strerror}") from error
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._digest is None or self._digest[0] != stamp:
+            self._digest = (stamp, file_digest(self.snapshot))
+        return self._digest[1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """An upload that is current."""
+class ImportProcess:
+    """The process, and the pipe that it says its error through."""
 
-    digest: Digest
-    kind: str
-    name: str
-    imported: datetime
+    pid: int
+    said: int
+
+    def ended(self) -> str | None:
+        """None while it runs; "" once the snapshot is made; else why it is not."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid != self.pid:
+            return None
+        with os.fdopen(self.said, "rb") as pipe:
+            said = pipe.read(MAX_SAID).decode("utf-8", "replace")
+        code = os.waitstatus_to_exitcode(status)
+        return "" if code == 0 else said or f"the import ended with status {code}"
 
 
-def current_uploads(conn: Connection) -> tuple[Upload, ...]:
-    """The uploads to import: the newest snapshot alone, if nothing is newer, else all sources."""
-    rows = conn.execute(select(advisories).where(advisories.c.current).order_by(advisories.c.imported)).all()
-    uploads = [Upload(digest=row.digest, kind=row.kind, name=row.name, imported=row.imported) for row in rows]
-    if uploads and uploads[-1].kind == SNAPSHOT:
-        return (uploads[-1],)
-    return tuple(upload for upload in uploads if upload.kind != SNAPSHOT)
-
-
-def begin_import(folder: AdvisoryFolder, uploads: tuple[Upload, ...], *, now: datetime) -> int:
-    """Import in a child process, and return its pid; it exits with 0 if the snapshot was replaced.
+def begin_import(folder: AdvisoryFolder, uploads: Sequence[tuple[Digest, str, str]], *, now: datetime) -> ImportProcess:
+    """Make `folder.made` out of the copies in `incoming/`, in a child process.
 
     Called by a process with one thread.
 
     Raises:
         OSError: no process could be made.
     """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid:
-        return pid
+        os.close(writer)
+        return ImportProcess(pid=pid, said=reader)
     status = 1
     try:
         die_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        status = _import(folder, uploads, now)
+        _import(folder, uploads, now)
+        status = 0
+    except (ScanError, OSError) as error:
+        os.write(writer, str(error).encode("utf-8", "replace")[:MAX_SAID])
     except BaseException as error:  # a forked child never returns into its parent's code
-        os.write(2, f"advisory import: {type(error).__name__}: {error}\n".encode("utf-8", "replace"))
+        os.write(writer, f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:MAX_SAID])
     finally:
         os._exit(status)
 
 
-def _import(folder: AdvisoryFolder, uploads: tuple[Upload, ...], now: datetime) -> int:
-    try:
-        if uploads and uploads[0].kind == SNAPSHOT:
-            _copy(folder.incoming(uploads[0].digest, SNAPSHOT), folder.snapshot, uploads[0].digest)
-        else:
-            sources = [
-                Source(kind=SourceKind(each.kind), name=each.name, path=folder.incoming(each.digest, each.kind))
-                for each in uploads
-            ]
-            import_sources(sources, folder.snapshot, now=now)
-    except (ScanError, OSError) as error:
-        os.write(2, f"advisory import: {error}\n".encode("utf-8", "replace"))
-        return 2
-    return 0
-
-
-def _copy(source: Path, target: Path, digest: Digest) -> None:
-    AdvisoryStore.open(source, digest=digest).close()
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with source.open("rb") as incoming, partial.open("wb") as outgoing:
-            shutil.copyfileobj(incoming, outgoing)
-            outgoing.flush()
-            os.fsync(outgoing.fileno())
-        partial.chmod(0o644)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def record_import(conn: Connection, folder: AdvisoryFolder) -> None:
-    """Write what the snapshot says of its sources into the catalogue.
-
-    Raises:
-        ScanError: there is no snapshot, or it cannot be read.
-    """
-    with AdvisoryStore.open(folder.snapshot) as store:
-        for source in store.sources:
-            conn.execute(
-                update(advisories)
-                .where(advisories.c.name == source.name, advisories.c.current)
-                .values(records=source.records, date=datetime.fromisoformat(source.date))
-            )
+def _import(folder: AdvisoryFolder, uploads: Sequence[tuple[Digest, str, str]], now: datetime) -> None:
+    (digest, kind, _), *_ = uploads
+    if kind == SNAPSHOT:
+        AdvisoryStore.open(folder.incoming(digest, kind), digest=digest).close()
+        shutil.copyfile(folder.incoming(digest, kind), folder.made)
+        return
+    sources = [
+        Source(kind=SourceKind(kind), name=name, path=folder.incoming(digest, kind)) for digest, kind, name in uploads
+    ]
+    import_sources(sources, folder.made, now=now)

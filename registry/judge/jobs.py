@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, literal, or_, select, update
 
 from registry.catalogue import schema
+from registry.catalogue.columns import Moment
+from registry.catalogue.database import insert_new, insert_or_change
 from registry.errors import RegistryError
 from registry.telemetry import origin
 from registry.telemetry.origin import Origin
@@ -86,39 +88,40 @@ def enqueue(
     The job has the origin of what is done now: a request's log lines and spans are found from its judgement.
     """
     asked = origin.current.get()
-    changed = conn.execute(
-        update(schema.jobs)
-        .where(_JOBS.kind == kind, _JOBS.subject == subject)
-        .values(
-            wanted=_JOBS.wanted + 1,
-            attempts=0,
-            priority=case((_JOBS.priority > priority, _JOBS.priority), else_=priority),
-            not_before=case((_JOBS.not_before < now, _JOBS.not_before), else_=literal(now, schema.Moment())),
-            request=asked.request,
-            trace=asked.trace,
-        )
+    insert_or_change(
+        conn,
+        schema.jobs,
+        key=("kind", "subject"),
+        values=_new(kind, subject, priority, now),
+        change={
+            "wanted": _JOBS.wanted + 1,
+            "attempts": 0,
+            "priority": case((_JOBS.priority > priority, _JOBS.priority), else_=priority),
+            "not_before": case((_JOBS.not_before < now, _JOBS.not_before), else_=literal(now, Moment())),
+            "request": asked.request,
+            "trace": asked.trace,
+        },
     )
-    if not changed.rowcount:
-        conn.execute(
-            insert(schema.jobs).values(
-                kind=kind,
-                subject=subject,
-                priority=priority,
-                wanted=1,
-                not_before=now,
-                attempts=0,
-                created=now,
-                request=asked.request,
-                trace=asked.trace,
-            )
-        )
 
 
 def enqueue_new(conn: Connection, kind: JobKind, subject: str = "", *, now: datetime) -> None:
     """Have a job done, unless there is one already, due or not."""
-    there = conn.scalar(select(_JOBS.id).where(_JOBS.kind == kind, _JOBS.subject == subject))
-    if there is None:
-        enqueue(conn, kind, subject, now=now)
+    insert_new(conn, schema.jobs, **_new(kind, subject, Priority.CHANGE, now))
+
+
+def _new(kind: JobKind, subject: str, priority: int, now: datetime) -> dict[str, object]:
+    asked = origin.current.get()
+    return {
+        "kind": kind,
+        "subject": subject,
+        "priority": priority,
+        "wanted": 1,
+        "not_before": now,
+        "attempts": 0,
+        "created": now,
+        "request": asked.request,
+        "trace": asked.trace,
+    }
 
 
 def is_due(conn: Connection, kind: JobKind, subject: str, *, now: datetime) -> bool:
@@ -127,14 +130,22 @@ def is_due(conn: Connection, kind: JobKind, subject: str, *, now: datetime) -> b
     return conn.scalar(select(_JOBS.id).where(_JOBS.kind == kind, _JOBS.subject == subject, due)) is not None
 
 
-def any_free(conn: Connection, *, now: datetime) -> bool:
-    """True if there is a job to claim; cheap, for a reading transaction."""
-    return conn.scalar(select(_JOBS.id).where(_free(now)).limit(1)) is not None
+def any_free(conn: Connection, *, now: datetime, without: JobKind | None = None) -> bool:
+    """True if there is a job to claim, of any kind but `without`; cheap, for a reading transaction."""
+    return conn.scalar(select(_JOBS.id).where(_free(now, without)).limit(1)) is not None
 
 
-def claim(conn: Connection, *, token: str, now: datetime) -> Job | None:
-    """Take the most urgent job that nobody holds, in a writing transaction; `token` is new for each claim."""
-    chosen = select(schema.jobs).where(_free(now)).order_by(_JOBS.priority.desc(), _JOBS.not_before, _JOBS.id).limit(1)
+def claim(conn: Connection, *, token: str, now: datetime, without: JobKind | None = None) -> Job | None:
+    """Take the most urgent job that nobody holds, of any kind but `without`, in a writing transaction.
+
+    `token` is new for each claim.
+    """
+    chosen = (
+        select(schema.jobs)
+        .where(_free(now, without))
+        .order_by(_JOBS.priority.desc(), _JOBS.not_before, _JOBS.id)
+        .limit(1)
+    )
     row = conn.execute(chosen.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
@@ -178,7 +189,8 @@ def finish(conn: Connection, job: Job, *, now: datetime, again_at: datetime | No
     Raises:
         ClaimLostError: it is another worker's by now; the caller's transaction must not be committed.
     """
-    wanted_again = conn.scalar(select(_JOBS.wanted).where(*_held(job))) != job.wanted
+    # The row is locked: a wish that came between this look and the end would go with the row.
+    wanted_again = conn.scalar(select(_JOBS.wanted).where(*_held(job)).with_for_update()) != job.wanted
     if wanted_again:
         _change(conn, job, claimed_by="", claimed_until=None, attempts=0, not_before=now, error="")
     elif again_at is not None:
@@ -212,9 +224,10 @@ def next_due(conn: Connection) -> datetime | None:
     return conn.scalar(select(_JOBS.not_before).where(_JOBS.claimed_by == "").order_by(_JOBS.not_before).limit(1))
 
 
-def _free(now: datetime) -> ColumnElement[bool]:
+def _free(now: datetime, without: JobKind | None) -> ColumnElement[bool]:
     unclaimed = or_(_JOBS.claimed_by == "", _JOBS.claimed_until < now)
-    return and_(_JOBS.not_before <= now, unclaimed)
+    wanted = and_(_JOBS.not_before <= now, unclaimed)
+    return wanted if without is None else and_(wanted, _JOBS.kind != without)
 
 
 def _held(job: Job) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

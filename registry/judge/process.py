@@ -12,6 +12,7 @@ from registry import processes
 from registry.audit import Audit
 from registry.catalogue.database import Catalogue
 from registry.errors import StorageError
+from registry.judge.advising import Advising
 from registry.judge.importing import AdvisoryFolder
 from registry.judge.judge import Judge
 from registry.judge.keeper import Remote
@@ -66,13 +67,13 @@ def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue) -> W
     places, audit = Places(settings), Audit(processes.utc_now)
     signer = SignerClient(path=places.signer_socket)
     tasks = Tasks(Remote(path=places.keeper_socket), limit=_CHILDREN_A_PROCESSOR * len(os.sched_getaffinity(0)))
-    advisories = AdvisoryFolder(root=places.advisories)
+    folder = AdvisoryFolder(places.advisories)
     reader = Reader(
         store=store,
         catalogue=catalogue,
         tasks=tasks,
         clock=processes.utc_now,
-        advisory_file=advisories.snapshot,
+        advisories=folder,
     )
     publisher = Publisher(store=store, audit=audit, registry=settings.name)
     judge = Judge(
@@ -91,6 +92,6 @@ def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue) -> W
         tasks=tasks,
         signer=signer,
         audit=audit,
-        advisories=advisories,
+        advising=Advising(folder=folder, store=store, catalogue=catalogue, clock=processes.utc_now),
         clock=processes.utc_now,
     )

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from ocispec.config import ImageConfig, chain_ids
@@ -30,12 +29,12 @@ from registry.judge import layers as kept
 from registry.judge.child import Answered, Failed, Outcome, Refused
 from registry.judge.confine import Limits
 from registry.judge.derived import assembly_key, root_index_key
+from registry.judge.importing import AdvisoryFolder
 from registry.judge.layers import KnownLayer
 from registry.judge.tasks import GrowingFile, Stream, Tasks
 from registry.judge.works import bundle, read_report
 from registry.store.interface import BlobStore
 from scanner import codec
-from scanner.advisories.store import file_digest
 from scanner.errors import ScanError
 from scanner.model import Report
 
@@ -81,12 +80,11 @@ class Reader:
         catalogue: Catalogue,
         tasks: Tasks,
         clock: Callable[[], datetime],
-        advisory_file: Path,
+        advisories: AdvisoryFolder,
     ) -> None:
-        """`advisory_file` is the snapshot of advisory data; it may not be there yet."""
+        """`advisories` has the snapshot of advisory data; it may not be there yet."""
         self._store, self._catalogue, self._tasks, self._clock = store, catalogue, tasks, clock
-        self._advisory_file = advisory_file
-        self._advisory_digest: tuple[tuple[int, int, int], Digest] | None = None
+        self._advisories = advisories
         self._failures: dict[str, tuple[int, str, datetime]] = {}
         self._refusals: dict[str, str] = {}
         self._reports: OrderedDict[str, Report] = OrderedDict()
@@ -286,9 +284,10 @@ class Reader:
     def report(self, config: ImageConfig, assembly: assemble.Assembly, now: datetime) -> Report | Waiting | str:
         """The inventory judged by the newest advisory data; a text says why there is none."""
         chain = chain_ids(config.diff_ids)[-1]
-        data = self._advisories()
-        if isinstance(data, str):
-            return data
+        try:
+            data = self._advisories.digest()
+        except ScanError as error:
+            return str(error)
         # End-of-life dates make a report of another day another one.
         key = f"match:{chain}:{data}:{now.date()}"
         known = self._reports.get(key)
@@ -317,7 +316,7 @@ class Reader:
         sources = [bundle([canonical.encode(assemble.clean(codec.to_json(assembly.inventory)))])]
         try:
             if with_data:
-                sources.append(os.open(self._advisory_file, os.O_RDONLY | os.O_CLOEXEC))
+                sources.append(os.open(self._advisories.snapshot, os.O_RDONLY | os.O_CLOEXEC))
             self._tasks.start(
                 key,
                 "match",
@@ -329,22 +328,6 @@ class Reader:
         finally:
             for source in sources:
                 os.close(source)
-
-    def _advisories(self) -> Digest | str | None:
-        """The digest of the advisory snapshot; None if there is none, a text if it cannot be read."""
-        try:
-            found = self._advisory_file.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return f"advisory data {self._advisory_file}: {error.strerror}"
-        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if self._advisory_digest is None or self._advisory_digest[0] != stamp:
-            try:
-                self._advisory_digest = (stamp, file_digest(self._advisory_file))
-            except ScanError as error:
-                return str(error)
-        return self._advisory_digest[1]
 
     def _guarded(self, key: str) -> Callable[[Callable[[Outcome], None]], Callable[[Outcome], None]]:
         """What is done with an outcome, with the store's and the catalogue's errors as failures of the task `key`."""

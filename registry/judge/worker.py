@@ -7,7 +7,6 @@ job's row with its reason and a later time, never in a state that nobody decided
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 import time
@@ -27,7 +26,7 @@ from registry.catalogue import schema
 from registry.catalogue.database import Catalogue, put_row
 from registry.errors import RegistryError
 from registry.judge import jobs
-from registry.judge.importing import AdvisoryFolder, begin_import, current_uploads, record_import
+from registry.judge.advising import Advising, Imported
 from registry.judge.jobs import ClaimLostError, Job, JobKind, Priority, subject_of
 from registry.judge.judge import Judge, OutOfDateError
 from registry.judge.outcome import SOONEST
@@ -73,12 +72,12 @@ class Worker:
     tasks: Tasks
     signer: Signing
     audit: Audit
-    advisories: AdvisoryFolder
+    advising: Advising
     clock: Callable[[], datetime]
     wake: socket.socket | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     _parked: list[_Parked] = field(default_factory=list)
-    _import: tuple[Job, int] | None = None
+    _import: Job | None = None
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Work until `should_stop` says so, after `begin`; jobs that are not done stay in the queue."""
@@ -110,6 +109,7 @@ class Worker:
             return
         with self.catalogue.write() as conn:
             check_signer(conn, memory)
+            self.advising.publish(conn)
             if freed := jobs.free_claims_of(conn, self.name):
                 _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
             for kind in (JobKind.LIST, JobKind.CHECKPOINT):
@@ -127,7 +127,8 @@ class Worker:
 
     def idle(self) -> bool:
         """True if nothing is due, parked, or at work."""
-        return not self._parked and self._import is None and not self.tasks.busy and not self._may_be_free()
+        at_work = self._parked or self.advising.busy or self.tasks.busy
+        return not at_work and not self._may_be_free()
 
     def close(self) -> None:
         """End all children, and give the parked jobs back."""
@@ -140,18 +141,27 @@ class Worker:
 
     def _take_one(self) -> bool:
         """Claim a job and do it; False if there is none."""
-        if len(self._parked) >= MAX_PARKED or not self._may_be_free():
+        if len(self._parked) >= MAX_PARKED:
+            return False
+        without = self._not_now()
+        if not self._may_be_free(without):
             return False
         with self.catalogue.write() as conn:
-            job = jobs.claim(conn, token=f"{self.name}:{secrets.token_hex(12)}", now=self.clock())
+            token = f"{self.name}:{secrets.token_hex(12)}"
+            job = jobs.claim(conn, token=token, now=self.clock(), without=without)
         if job is None:
             return False
         self._do(job)
         return True
 
-    def _may_be_free(self) -> bool:
+    def _not_now(self) -> JobKind | None:
+        """Images are not judged while the advisory data are not those that every judge is to use."""
         with self.catalogue.read() as conn:
-            return jobs.any_free(conn, now=self.clock())
+            return None if self.advising.current(conn) else JobKind.JUDGE
+
+    def _may_be_free(self, without: JobKind | None = None) -> bool:
+        with self.catalogue.read() as conn:
+            return jobs.any_free(conn, now=self.clock(), without=without)
 
     def _go_on(self) -> bool:
         """Try a parked job again whose child may have ended; False if there is none."""
@@ -287,40 +297,39 @@ class Worker:
     def _begin_import(self, job: Job) -> None:
         if self._import is not None:
             self._release(job, "another import is going on", after=SOONEST)
-            return
-        with self.catalogue.read() as conn:
-            uploads = current_uploads(conn)
-        if not uploads:
+        elif self.advising.begin():
+            self._import = job
+        else:
             with self.catalogue.write() as conn:
                 jobs.finish(conn, job, now=self.clock())
-            return
-        self._import = (job, begin_import(self.advisories, uploads, now=self.clock()))
 
     def _look_after_import(self) -> None:
-        if self._import is None:
+        """Go on with what there is to do for advisory data; the job of an import is held meanwhile."""
+        ended, job = self.advising.step(), self._import
+        if job is None:
             return
-        job, pid = self._import
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        now = self.clock()
-        if ended != pid:
-            with self.catalogue.write() as conn:
-                jobs.renew(conn, job, now=now)
-            return
-        self._import = None
         try:
-            self._end_import(job, os.waitstatus_to_exitcode(status))
+            if ended is None:
+                with self.catalogue.write() as conn:
+                    jobs.renew(conn, job, now=self.clock())
+                return
+            self._import = None
+            self._end_import(job, ended)
         except (RegistryError, ScanError) as error:
             _log.warning("advisory import: %s", error)
-            self._release(job, str(error), after=SOONEST)
+            if ended is not None:
+                self._release(job, str(error), after=SOONEST)
 
-    def _end_import(self, job: Job, code: int) -> None:
+    def _end_import(self, job: Job, ended: Imported) -> None:
         now = self.clock()
+        if ended.error:
+            _log.warning("advisory import: %s", ended.error)
         with self.catalogue.write() as conn:
-            if code == 0:
-                record_import(conn, self.advisories)
+            self.advising.record(conn, ended)
+            if not ended.error:
                 statements.raise_generation(conn)
                 jobs.enqueue(conn, JobKind.REJUDGE, "all", now=now)
-            said = "imported" if code == 0 else f"import failed with status {code}: the data before it stay"
+            said = f"import failed, the data before it stay: {ended.error}" if ended.error else f"{ended.snapshot}"
             self.audit.append(conn, Event.ADVISORIES, principal="registry", subject="advisories", after=said)
             jobs.finish(conn, job, now=now)
 

@@ -33,6 +33,7 @@ from registry.catalogue import schema
 from registry.catalogue.blobs import add_blob
 from registry.catalogue.database import Catalogue
 from registry.judge import jobs
+from registry.judge.advising import Advising
 from registry.judge.confine import Cell
 from registry.judge.importing import AdvisoryFolder
 from registry.judge.jobs import JobKind
@@ -153,17 +154,17 @@ class Bench:
         """The audit chain."""
         return Audit(self.clock)
 
-    def new_worker(self) -> Worker:
-        """A further worker on the same catalogue, as another process would be."""
+    def new_worker(self, folder: AdvisoryFolder | None = None) -> Worker:
+        """A further worker on the same catalogue, as another process would be; `folder` as on another machine."""
         spawner = Local(cell=Cell(root=self.folder / "empty"), works=self.works)
         tasks = Tasks(spawner, limit=4)
-        advisories = AdvisoryFolder(root=self.folder / "advisories")
+        folder = folder or AdvisoryFolder(self.folder / "advisories")
         reader = Reader(
             store=self.store,
             catalogue=self.catalogue,
             tasks=tasks,
             clock=self.clock,
-            advisory_file=advisories.snapshot,
+            advisories=folder,
         )
         publisher = Publisher(store=self.store, audit=self.audit, registry=REGISTRY)
         judge = Judge(
@@ -182,7 +183,7 @@ class Bench:
             tasks=tasks,
             signer=self.signer,
             audit=self.audit,
-            advisories=advisories,
+            advising=Advising(folder=folder, store=self.store, catalogue=self.catalogue, clock=self.clock),
             clock=self.clock,
         )
 

@@ -11,16 +11,13 @@ replaces all that came before.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import secrets
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 from flask import Blueprint, Response, request
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select
 
 from ocispec.digest import Digest
 from ocispec.strictjson import JsonValue
@@ -30,13 +27,12 @@ from registry.api.base import json_response
 from registry.api.body import Body, announced
 from registry.api.control.shared import require_role
 from registry.audit import Event
-from registry.catalogue.database import put_row
+from registry.catalogue.advisories import LastImport, Upload, add_upload, last_import, snapshot_in_use
 from registry.catalogue.schema import advisories
 from registry.context import caller, context, source
-from registry.errors import StorageError, UnsupportedRequestError
-from registry.judge.importing import KINDS, SNAPSHOT, AdvisoryFolder
+from registry.errors import UnsupportedRequestError
+from registry.judge.importing import KINDS
 from registry.judge.jobs import JobKind, enqueue
-from registry.places import Places
 
 blueprint = Blueprint("advisories", __name__)
 
@@ -56,63 +52,44 @@ def post_advisories() -> Response:
     name = name or kind
     if _NAME.fullmatch(name) is None:
         raise UnsupportedRequestError(f"name: got {name[:80]!r}, expected letters, digits, blanks and :._+-")
-    folder = AdvisoryFolder(root=Places(context().settings).advisories)
-    digest, size = _receive(folder, kind)
+    digest, size = _receive()
+    now, principal = context().clock(), caller()
+    upload = Upload(digest=digest, kind=kind, name=name, size=size, by=principal.name, received=now)
     with context().catalogue.write() as conn:
-        _record(conn, digest, kind, name, size)
+        add_upload(conn, upload)
+        context().audit.append(
+            conn,
+            Event.ADVISORIES,
+            principal=principal.name,
+            source=source(),
+            subject=f"{kind} {name}",
+            after=f"{digest} of {size} bytes",
+        )
+        enqueue(conn, JobKind.ADVISORIES, now=now)
     context().judge.wake()
     response = json_response({"digest": str(digest), "kind": kind, "name": name, "bytes": size})
     response.status_code = 202
     return response
 
 
-def _receive(folder: AdvisoryFolder, kind: str) -> tuple[Digest, int]:
-    """The body, in `incoming/` under its digest."""
-    partial = folder.root / "incoming" / f".{secrets.token_hex(16)}"
-    digest, size = hashlib.sha256(), 0
+def _receive() -> tuple[Digest, int]:
+    """Put the body into the store as a blob; its digest is known at its end only."""
+    store, running = context().store, hashlib.sha256()
+
+    def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            running.update(chunk)
+            yield chunk
+
+    upload = store.begin()
     try:
-        with partial.open("wb") as file:
-            for chunk in Body(limit=MAX_UPLOAD, length=announced()).to_the_end():
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        found = Digest("sha256", digest.hexdigest())
-        partial.replace(folder.incoming(found, kind))
-    except OSError as error:
-        raise StorageError(f"advisory data: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return found, size
-
-
-def _record(conn: Connection, digest: Digest, kind: str, name: str, size: int) -> None:
-    now, principal, table = context().clock(), caller(), advisories
-    replaced = table.c.current if kind == SNAPSHOT else (table.c.kind == kind) & (table.c.name == name)
-    conn.execute(update(table).where(replaced).values(current=False))
-    put_row(
-        conn,
-        table,
-        digest=digest,
-        kind=kind,
-        name=name,
-        date=now,
-        records=0,
-        imported=now,
-        imported_by=principal.name,
-        current=True,
-    )
-    context().audit.append(
-        conn,
-        Event.ADVISORIES,
-        principal=principal.name,
-        source=source(),
-        subject=f"{kind} {name}",
-        after=f"{digest} of {size} bytes",
-    )
-    enqueue(conn, JobKind.ADVISORIES, now=now)
+        body = Body(limit=MAX_UPLOAD, length=announced())
+        upload = store.append(upload, hashed(body.to_the_end()))
+        digest = Digest("sha256", running.hexdigest())
+        return digest, store.commit(upload, digest)
+    except BaseException:
+        store.cancel(upload.id)
+        raise
 
 
 @blueprint.get("/api/v1/advisories")
@@ -121,6 +98,7 @@ def get_advisories() -> Response:
     require_role(Role.SCANNER, Role.OFFICER, Role.AUDITOR, Role.ADMIN)
     with context().catalogue.read() as conn:
         rows = conn.execute(select(advisories).where(advisories.c.current).order_by(advisories.c.name)).all()
+        snapshot, ended = snapshot_in_use(conn), last_import(conn)
     sources: list[JsonValue] = [
         {
             "kind": row.kind,
@@ -133,9 +111,11 @@ def get_advisories() -> Response:
         }
         for row in rows
     ]
-    folder = AdvisoryFolder(root=Places(context().settings).advisories)
-    return json_response({"sources": sources, "snapshot": _is_file(folder.snapshot)})
+    return json_response({"sources": sources, "snapshot": str(snapshot) if snapshot else None, "import": _told(ended)})
 
 
-def _is_file(path: Path) -> bool:
-    return path.is_file()
+def _told(ended: LastImport | None) -> JsonValue:
+    """How the newest import ended: data that could not be used are the business of whoever handed them in."""
+    if ended is None:
+        return None
+    return {"state": ended.state, "at": format_time(ended.at), "detail": ended.detail}

@@ -29,9 +29,10 @@ def test_memory_that_was_begun_anew_does_not_sign_until_it_is_adopted() -> None:
         _adopt(live)
         live.start()
         built = image()
-        live.push("base/os", built, "1")
-        live.approve("base/os", built, "base", live.ring.alice, live.ring.bob)
-        assert live.status("base/os", built.digest)["state"] == "cleared"
+        live.push("team/base", built, "1")
+        live.approve("team/base", built, "base", live.ring.alice, live.ring.bob)
+        found = live.status("team/base", built.digest)
+        assert found["state"] == "cleared", found
 
 
 def test_other_key_does_not_sign_under_the_memory_of_the_first() -> None:

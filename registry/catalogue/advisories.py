@@ -1,0 +1,107 @@
+"""Advisory data in the catalogue: what was handed in and is current, the snapshot in use, how the last import ended.
+
+Uploads and the snapshot are blobs of the store, so that every registry on this catalogue has the same.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, select, update
+
+from ocispec.digest import Digest
+from registry.catalogue.database import put_row
+from registry.catalogue.holds import held, hold, let_go
+from registry.catalogue.schema import advisories, meta
+
+SNAPSHOT: Final = "snapshot"
+"""The kind of an upload that is a whole snapshot file, made elsewhere."""
+
+_IN_USE: Final = "advisories in use"
+_IMPORT: Final = "advisory-import"
+MAX_DETAIL: Final = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that was handed in; `size` in bytes, `by` an account."""
+
+    digest: Digest
+    kind: str
+    name: str
+    size: int
+    by: str
+    received: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastImport:
+    """How the newest import ended: `imported`, or `failed` and why, while the data before it stay in use."""
+
+    state: str
+    at: datetime
+    detail: str
+
+
+def add_upload(conn: Connection, upload: Upload) -> None:
+    """Record an upload that the store holds; it replaces that of its kind and name, a snapshot all before it."""
+    table = advisories
+    same = (table.c.kind == upload.kind) & (table.c.name == upload.name)
+    replaced = table.c.current if upload.kind == SNAPSHOT else same
+    for row in conn.execute(select(table.c.kind, table.c.name).where(table.c.current, replaced)).all():
+        let_go(conn, _holder(row.kind, row.name))
+    conn.execute(update(table).where(replaced).values(current=False))
+    hold(conn, _holder(upload.kind, upload.name), upload.digest, upload.size, now=upload.received)
+    put_row(
+        conn,
+        table,
+        digest=upload.digest,
+        kind=upload.kind,
+        name=upload.name,
+        date=upload.received,
+        records=0,
+        imported=upload.received,
+        imported_by=upload.by,
+        current=True,
+    )
+
+
+def current_uploads(conn: Connection) -> tuple[tuple[Digest, str, str], ...]:
+    """Digest, kind and name of what to import: the newest snapshot alone, if nothing is newer, else all sources."""
+    rows = conn.execute(select(advisories).where(advisories.c.current).order_by(advisories.c.imported)).all()
+    found = [(row.digest, str(row.kind), str(row.name)) for row in rows]
+    if found and found[-1][1] == SNAPSHOT:
+        return (found[-1],)
+    return tuple(each for each in found if each[1] != SNAPSHOT)
+
+
+def snapshot_in_use(conn: Connection) -> Digest | None:
+    """The snapshot that every judge is to match by; None before the first import."""
+    return held(conn, _IN_USE)
+
+
+def use_snapshot(conn: Connection, digest: Digest, size: int, *, now: datetime) -> None:
+    """Have every judge match by a snapshot that the store holds."""
+    hold(conn, _IN_USE, digest, size, now=now)
+
+
+def note_import(conn: Connection, state: str, *, at: datetime, detail: str = "") -> None:
+    """Record how an import ended."""
+    value = json.dumps({"state": state, "at": int(at.timestamp()), "detail": detail[:MAX_DETAIL].replace("\0", "?")})
+    put_row(conn, meta, name=_IMPORT, value=value)
+
+
+def last_import(conn: Connection) -> LastImport | None:
+    """How the newest import ended; None before the first."""
+    value = conn.scalar(select(meta.c.value).where(meta.c.name == _IMPORT))
+    if value is None:
+        return None
+    found = json.loads(value)  # our own text
+    return LastImport(state=found["state"], at=datetime.fromtimestamp(found["at"], UTC), detail=found["detail"])
+
+
+def _holder(kind: str, name: str) -> str:
+    return f"advisories {kind} {name}"
