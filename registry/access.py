@@ -62,9 +62,14 @@ BOUNDS: Final[dict[Role, frozenset[Right]]] = {
 _GLOB: Final = re.compile(r"[a-z0-9*?./_-]{1,255}", re.ASCII)
 
 
+def is_glob(text: str) -> bool:
+    """True for a glob over the names of repositories; `*` crosses slashes, `?` is any one character."""
+    return _GLOB.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Some rights in the repositories that a glob matches; `*` crosses slashes, `?` is any one character."""
+    """Some rights in the repositories that a glob (`is_glob`) matches."""
 
     pattern: str
     rights: frozenset[Right] = ALL_RIGHTS
@@ -83,7 +88,7 @@ class Grant:
             AccountError: it says none.
         """
         pattern, colon, names = text.partition(":")
-        if _GLOB.fullmatch(pattern) is None:
+        if not is_glob(pattern):
             raise AccountError(f"grant {text[:80]!r}: {pattern[:80]!r} is not a glob over repository names")
         if not colon:
             return cls(pattern=pattern)
@@ -99,7 +104,7 @@ EVERYTHING: Final = (Grant(pattern="*"),)
 """The grants of an account that was made without any: its role alone bounds it."""
 
 Match = Callable[[str], object]
-"""True of the name of a repository, or not."""
+"""Of the name of a repository: something, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +152,12 @@ def _matches(role: Role, layers: tuple[tuple[Grant, ...], ...]) -> dict[Right, M
     for right in BOUNDS[role]:
         patterns = [tuple(grant.pattern for grant in layer if right in grant.rights) for layer in layers]
         if all(patterns):
-            found[right] = _matching(tuple(patterns))
+            found[right] = matching(*patterns)
     return found
 
 
-def _matching(layers: tuple[tuple[str, ...], ...]) -> Match:
+@lru_cache(maxsize=4096)
+def matching(*layers: tuple[str, ...]) -> Match:
     """What finds the names that a glob of every layer matches.
 
     fnmatch makes of each `*` an atomic group, so no name takes more than one pass over each glob.

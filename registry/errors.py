@@ -58,8 +58,24 @@ class CatalogueError(RegistryError):
     """The catalogue database failed, or holds what it must not."""
 
 
+class CatalogueConflictError(CatalogueError):
+    """The database undid a transaction because of another one; done again, it may succeed."""
+
+
+class CatalogueLostError(CatalogueError):
+    """The connection to the database was lost; a transaction that was just being committed may count."""
+
+
 class AccountError(RegistryError):
     """An account cannot be made as asked."""
+
+
+class RuleError(RegistryError):
+    """A rule cannot be as asked."""
+
+
+class TokenError(RegistryError):
+    """A bearer token is not believed."""
 
 
 class UploadBusyError(RegistryError):
@@ -73,6 +89,10 @@ class RequestError(RegistryError):
         """Keep what stands in the answer's `detail`."""
         super().__init__(message)
         self.detail = detail
+
+
+class UnstorableError(RequestError):
+    """A text or number that was sent cannot be kept by every database: a NUL, a lone surrogate, too long, too large."""
 
 
 class NameInvalidError(RequestError):
@@ -113,6 +133,14 @@ class UnauthorizedError(RequestError):
 
 class DeniedError(RequestError):
     """Whoever asked may not do or have that."""
+
+
+class QuotaError(DeniedError):
+    """It would be more than a quota allows; `detail` has the rule, the limit, and what it would come to."""
+
+
+class ImmutableError(DeniedError):
+    """A rule says that the tag is neither moved nor deleted."""
 
 
 class InUseError(RequestError):

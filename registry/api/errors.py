@@ -42,6 +42,7 @@ TABLE: Final[tuple[tuple[type[errors.RegistryError], str, int], ...]] = (
     (errors.AddressTooLongError, "UNSUPPORTED", 414),
     (errors.TooManyRequestsError, "TOOMANYREQUESTS", 429),
     (errors.AccountError, "ACCOUNT_INVALID", 400),
+    (errors.RuleError, "RULE_INVALID", 400),
     (errors.StorageFullError, "STORAGE_FULL", 507),
     (errors.StorageError, "STORAGE_UNAVAILABLE", 503),
     (errors.CatalogueError, "CATALOGUE_UNAVAILABLE", 503),

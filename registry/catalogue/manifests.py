@@ -16,6 +16,8 @@ from policy.model import State
 from registry.access import REGISTRY
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import clearances, contents, images, manifests, references, tags
+from registry.catalogue.usage import count
+from registry.rules import Amount
 
 MAX_TYPES: Final = 256
 """Types of artifacts without a subject that are looked at in one repository."""
@@ -152,6 +154,9 @@ def add_manifest(
 
     An image or index that is new begins in quarantine. An artifact takes the state of `state_of`, or of what that
     one takes its own from.
+
+    Raises:
+        QuotaError: there is no room for it.
     """
     insert_new(conn, contents, digest=parsed.digest, content=parsed.raw)
     root = _root(conn, repository, state_of) if kind == "artifact" and state_of is not None else None
@@ -174,6 +179,7 @@ def add_manifest(
         if root is not None:
             _take_state(conn, repository, parsed.digest, root)
         return False
+    count(conn, repository, by, Amount(bytes=len(parsed.raw), manifests=1))
     for kind_of_reference, digest in _reached(parsed):
         insert_new(
             conn, references, repository=repository, manifest=parsed.digest, digest=digest, kind=kind_of_reference
@@ -231,8 +237,10 @@ def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
     """
     where = (manifests.c.repository == repository, manifests.c.digest == digest)
     conn.execute(delete(clearances).where(clearances.c.repository == repository, clearances.c.digest == digest))
-    if not conn.execute(delete(manifests).where(*where)).rowcount:
+    gone = conn.execute(delete(manifests).where(*where).returning(manifests.c.pushed_by, manifests.c.size)).first()
+    if gone is None:
         return False
+    count(conn, repository, gone.pushed_by, Amount(bytes=-gone.size, manifests=-1))
     if conn.scalar(select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)) is None:
         conn.execute(delete(contents).where(contents.c.digest == digest))
     return True

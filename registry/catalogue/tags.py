@@ -12,6 +12,8 @@ from ocispec.digest import Digest
 from registry.catalogue.blobs import STARTING
 from registry.catalogue.database import insert_new
 from registry.catalogue.schema import images, manifests, repositories, tags
+from registry.catalogue.usage import count, count_moved
+from registry.rules import Amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +37,30 @@ def find_tag(conn: Connection, repository: str, name: str) -> Tag | None:
 
 
 def push_tag(conn: Connection, repository: str, name: str, digest: Digest, *, by: str, now: datetime) -> Digest | None:
-    """Point a tag's pushed value at a manifest of its repository; returns what it was before. Served stays."""
-    before: Digest | None = conn.scalar(
-        select(tags.c.pushed).where(tags.c.repository == repository, tags.c.tag == name).with_for_update()
-    )
+    """Point a tag's pushed value at a manifest of its repository; returns what it was before. Served stays.
+
+    Raises:
+        QuotaError: there may be no more tags.
+    """
+    where = (tags.c.repository == repository, tags.c.tag == name)
+    before = conn.execute(select(tags.c.pushed, tags.c.pushed_by).where(*where).with_for_update()).first()
     if before is not None:
-        conn.execute(
-            update(tags)
-            .where(tags.c.repository == repository, tags.c.tag == name)
-            .values(pushed=digest, pushed_at=now, pushed_by=by)
-        )
-        return before
-    insert_new(conn, tags, repository=repository, tag=name, pushed=digest, pushed_at=now, pushed_by=by)
+        conn.execute(update(tags).where(*where).values(pushed=digest, pushed_at=now, pushed_by=by))
+        count_moved(conn, repository, before.pushed_by, by, Amount(tags=1))
+        pushed: Digest = before.pushed
+        return pushed
+    if not insert_new(conn, tags, repository=repository, tag=name, pushed=digest, pushed_at=now, pushed_by=by):
+        return push_tag(conn, repository, name, digest, by=by, now=now)  # another one made it meanwhile
+    count(conn, repository, by, Amount(tags=1))
     return None
 
 
 def remove_tag(conn: Connection, repository: str, name: str) -> Tag | None:
     """Remove a tag and return what it was. The numbers of its statements are the signer's, and go on rising."""
     found = find_tag(conn, repository, name)
-    if found is not None:
-        conn.execute(delete(tags).where(tags.c.repository == repository, tags.c.tag == name))
+    gone = delete(tags).where(tags.c.repository == repository, tags.c.tag == name).returning(tags.c.pushed_by)
+    if (by := conn.scalar(gone)) is not None:
+        count(conn, repository, by, Amount(tags=-1))
     return found
 
 

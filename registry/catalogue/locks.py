@@ -1,0 +1,27 @@
+"""Locks of whole transactions on PostgreSQL (advisory: they bind whoever asks for them). SQLite has one writer anyway.
+
+CHAIN is only taken at the end of a transaction (`database.run_last`), by whoever has all other locks that it needs:
+so nobody who holds it waits for anything.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sqlalchemy import Connection, text
+
+
+class Lock(IntEnum):
+    """What one transaction at a time does; the numbers are shared by all instances, and never change."""
+
+    CHAIN = 0x70726174
+    """Appending to the audit chain, and counting what is used of quotas."""
+    RULES = 0x7072756C
+    """Changing rules, while nobody is in the middle of keeping to the old ones."""
+
+
+def hold(conn: Connection, lock: Lock, *, shared: bool = False) -> None:
+    """Wait for a lock, and keep it until the transaction ends; one that is `shared` is held by many."""
+    if conn.dialect.name == "postgresql":
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        conn.execute(text(f"SELECT {function}(:lock)"), {"lock": int(lock)})
