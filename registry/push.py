@@ -12,7 +12,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from ocispec.descriptor import FOREIGN_TYPES, Descriptor
+from ocispec.config import MAX_CONFIG
+from ocispec.descriptor import CONFIG_TYPES, FOREIGN_TYPES, Descriptor
 from ocispec.digest import Digest
 from ocispec.manifest import Index, Manifest
 from policy.cosign import ATTESTATION
@@ -23,6 +24,8 @@ from registry.catalogue.manifests import add_manifest, artifact_type, kind_of, m
 from registry.catalogue.referrers import count_referrers
 from registry.catalogue.tags import find_tag, push_tag
 from registry.errors import DeniedError, ManifestBlobUnknownError, ManifestInvalidError
+from registry.foreign import check_urls
+from registry.graph import check_graph
 
 PROTECTED_TYPES: Final = frozenset({ATTESTATION})
 """Artifact types that only the registry's signer may push: hosts look for clearances among them."""
@@ -57,12 +60,14 @@ def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int)
 
     Raises:
         DeniedError: the principal may not create, update, or use that tag or type.
-        ManifestInvalidError: a descriptor does not fit what it points to, or there are too many referrers.
+        ManifestInvalidError: a descriptor does not fit what it points to, leads elsewhere, or to too much; or there
+            are too many referrers.
         ManifestBlobUnknownError: a blob or child is not in the repository.
     """
     _check_protected(push)
     _check_rights(conn, push)
     _check_annotations(push.parsed)
+    check_urls(push.parsed)
     kinds = _check_reached(conn, push)
     parsed, repository = push.parsed, push.repository
     ensure_repository(conn, repository, by=push.principal.name, now=push.now)
@@ -124,6 +129,7 @@ def _check_reached(conn: Connection, push: Push) -> set[str]:
     """Check that all that the manifest reaches is in its repository, as described; returns its children's kinds."""
     parsed = push.parsed
     if isinstance(parsed, Manifest):
+        _check_config(parsed)
         _check_blob(conn, push, parsed.config, "config")
         for position, layer in enumerate(parsed.layers):
             if layer.media_type not in FOREIGN_TYPES:
@@ -141,7 +147,16 @@ def _check_reached(conn: Connection, push: Push) -> set[str]:
                 f"{what}: described as {child.media_type} of {child.size} bytes, is {media_type} of {size}"
             )
         kinds.add(kind)
+    check_graph(conn, push.repository, parsed)
     return kinds
+
+
+def _check_config(parsed: Manifest) -> None:
+    """An image's config is read whole into memory by every client (R10, CVE-2023-25153)."""
+    if parsed.config.media_type in CONFIG_TYPES and parsed.config.size > MAX_CONFIG:
+        raise ManifestInvalidError(
+            f"manifest {parsed.digest}: config of {parsed.config.size} bytes, expected at most {MAX_CONFIG}"
+        )
 
 
 def _check_blob(conn: Connection, push: Push, descriptor: Descriptor, place: str) -> None:

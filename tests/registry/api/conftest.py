@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
 def repository() -> str:
     """The name of a repository that nothing else uses."""
     return f"team/app-{next(_numbers)}"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[LiveRegistry]:
+    """A running registry of its own, with small limits."""
+    limits = {"referrers": 3, "blob_bytes": 100_000}
+    with web_registry(tmp_path / "registry", limits=limits, http={"bodies_per_account": 1}) as running:
+        yield running
