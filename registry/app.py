@@ -19,6 +19,7 @@ from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator, BasicAuthenticator
 from registry.catalogue.database import Catalogue
+from registry.collect.leases import Leases
 from registry.context import Context, install
 from registry.errors import AddressTooLongError
 from registry.judge.queue import JudgeQueue
@@ -59,6 +60,7 @@ def create_app(
     authenticator: Authenticator,
     judge: JudgeQueue,
     clock: Callable[[], datetime] = utc_now,
+    leases: Leases | None = None,
 ) -> Flask:
     """The application over these parts; nothing is opened or started."""
     audit = Audit(clock)
@@ -78,6 +80,7 @@ def create_app(
             readiness=Readiness(store, catalogue),
             artifacts=ServedArtifacts(clock),
             proven=ProvenManifests(),
+            leases=leases or Leases(catalogue, clock),
             clock=clock,
         ),
     )

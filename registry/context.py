@@ -17,6 +17,7 @@ from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
+from registry.collect.leases import Leases
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
 from registry.proven import ProvenManifests
@@ -42,6 +43,7 @@ class Context:
     readiness: Readiness
     artifacts: ServedArtifacts
     proven: ProvenManifests
+    leases: Leases
     clock: Callable[[], datetime]
 
 

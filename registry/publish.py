@@ -35,6 +35,7 @@ from policy.cosign import (
 from registry.access import REGISTRY, is_protected_tag
 from registry.audit import Audit
 from registry.catalogue.blobs import add_blob
+from registry.catalogue.leases import hold_digest
 from registry.catalogue.manifests import manifest_by_tag, remove_manifest
 from registry.catalogue.schema import manifests, references, tags
 from registry.catalogue.tags import remove_tag
@@ -105,6 +106,7 @@ class Publisher:
 
     def _push(self, conn: Connection, repository: str, artifact: Artifact, now: datetime) -> None:
         for blob in artifact.blobs:
+            hold_digest(conn, blob.digest)
             if self.store.size(blob.digest) is None:
                 self.store.put(blob.digest, [blob.content], size=len(blob.content))
             add_blob(conn, repository, blob.digest, len(blob.content), by=REGISTRY.name, now=now)

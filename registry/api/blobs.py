@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import BinaryIO, Final
 
 from flask import Blueprint, Response, request
@@ -14,7 +15,7 @@ from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.conditions import entity_tag, is_range_valid, is_unchanged
 from registry.audit import Event
-from registry.catalogue.blobs import manifest_using, remove_blob
+from registry.catalogue.blobs import is_loose, manifest_using, remove_blob, touch_blob
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
 from registry.visibility import check_blob
@@ -51,11 +52,31 @@ def get_blob(name: str, digest: str) -> Response:
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     body: Iterator[bytes] | None = None
-    if request.method != "HEAD":
+    if request.method == "HEAD":
+        _promise(repository, wanted)
+    else:
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
         context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
         body = _sent(stream, length, wanted)
     return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+
+
+def _promise(repository: str, digest: Digest) -> None:
+    """Have a blob that a pusher was told of stay for a while: it will not send it, since it is there.
+
+    Raises:
+        BlobUnknownError: it has just left.
+    """
+    if not caller().may(Right.CREATE, repository):
+        return
+    now = context().clock()
+    before = now - timedelta(seconds=context().settings.collect.grace / 2)
+    with context().catalogue.look() as conn:
+        if not is_loose(conn, repository, digest, before=before):
+            return
+    with context().catalogue.write(durable=False) as conn:
+        if not touch_blob(conn, repository, digest, now=now):
+            raise BlobUnknownError(f"blob {digest}: not known in {repository}")
 
 
 @blueprint.delete("/v2/<path:name>/blobs/<digest>")

@@ -21,7 +21,8 @@ from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.blobs import location
 from registry.api.body import Body, announced
-from registry.catalogue.blobs import add_blob, blob_size, repositories_with
+from registry.catalogue.blobs import add_blob, blob_size, mount_blob, repositories_with
+from registry.catalogue.leases import Lease, renew_lease
 from registry.catalogue.uploads import (
     add_upload,
     find_upload,
@@ -34,6 +35,7 @@ from registry.context import caller, context
 from registry.errors import (
     BlobMismatchError,
     DigestInvalidError,
+    LeaseLostError,
     SizeInvalidError,
     UploadOrderError,
     UploadUnknownError,
@@ -99,7 +101,7 @@ def finish_upload(name: str, upload_id: str) -> Response:
     if text is None:
         raise DigestInvalidError(f"upload {upload_id[:80]}: digest is missing from the query")
     digest = digest_of(text)
-    with _held(repository, upload_id) as session:
+    with _held(repository, upload_id, digest) as session:
         session.take_body()
         session.check()
         size = session.commit(digest)
@@ -126,6 +128,7 @@ class _Session:
         self._holder = holder
         self._body: Body | None = None
         self.upload = upload
+        self.lease: Lease | None = None
         self.over = False
 
     def take_body(self) -> None:
@@ -160,10 +163,22 @@ class _Session:
         except (BlobMismatchError, UploadUnknownError):
             self._forget()
             raise
-        with context().catalogue.write() as conn:
-            add_blob(conn, self._repository, digest, size, by=caller().name, now=context().clock())
-            forget_upload(conn, self.upload.id)
-        self.over = True
+        try:
+            with context().catalogue.write() as conn:
+                add_blob(
+                    conn,
+                    self._repository,
+                    digest,
+                    size,
+                    by=caller().name,
+                    now=context().clock(),
+                    lease=self.lease,
+                )
+                forget_upload(conn, self.upload.id)
+        except LeaseLostError:
+            self._forget()
+            raise
+        self.over, self.lease = True, None
         return size
 
     def cancel(self) -> None:
@@ -176,9 +191,16 @@ class _Session:
         with context().catalogue.write(durable=False) as conn:
             release_upload(conn, self.upload, self._holder, now=context().clock())
 
+    def end_lease(self) -> None:
+        """Nothing was stored under it."""
+        if self.lease is not None:
+            context().leases.end(self.lease)
+
     def _renew(self) -> None:
         with context().catalogue.write(durable=False) as conn:
             renew_upload(conn, self.upload.id, self._holder, now=context().clock())
+            if self.lease is not None:
+                renew_lease(conn, self.lease, until=context().leases.end_of(self.upload.size))
 
     def _forget(self) -> None:
         self.over = True
@@ -187,26 +209,37 @@ class _Session:
 
 
 @contextmanager
-def _held(repository: str, upload_id: str) -> Iterator[_Session]:
+def _held(repository: str, upload_id: str, digest: Digest | None = None) -> Iterator[_Session]:
+    """A session, and a lease on the `digest` that it is to become, in one transaction where nothing is in the way."""
+    leases = context().leases
     with context().catalogue.write(durable=False) as conn:
         upload, holder = hold_upload(
             conn, _session_id(upload_id), repository=repository, account=caller().name, now=context().clock()
         )
-    session = _Session(repository, upload, holder)
+        session = _Session(repository, upload, holder)
+        if digest is not None:
+            session.lease = leases.try_take(conn, digest, why="push", size=upload.size)
     try:
+        if digest is not None and session.lease is None:
+            session.lease = leases.take(digest, why="push", size=upload.size)
         yield session
     finally:
         if not session.over:
             session.release()
+        session.end_lease()
 
 
 def _put_whole(repository: str, digest: Digest) -> Response:
     """The monolithic form: the whole blob in the POST."""
-    body = Body(limit=context().settings.limits.blob_bytes, length=announced())
-    with context().bodies.one(caller().name):
-        size = context().store.put(digest, body.to_the_end())
-    with context().catalogue.write() as conn:
-        add_blob(conn, repository, digest, size, by=caller().name, now=context().clock())
+    leases = context().leases
+    with leases.held(digest, why="push", size=announced() or 0) as lease:
+        body = Body(
+            limit=context().settings.limits.blob_bytes, length=announced(), on_pause=lambda: leases.renew(lease)
+        )
+        with context().bodies.one(caller().name):
+            size = context().store.put(digest, body.to_the_end())
+        with context().catalogue.write() as conn:
+            add_blob(conn, repository, digest, size, by=caller().name, now=context().clock(), lease=lease)
     return _created(repository, digest)
 
 
@@ -225,13 +258,12 @@ def _mount(repository: str, digest: Digest) -> bool:
         readable = [
             name for name in sources if may_read(principal.role, None, in_scope=principal.in_scope(name)) is Sight.READ
         ]
-        sizes = (blob_size(conn, name, digest) for name in readable)
-        size = next((size for size in sizes if size is not None), None)
-    if size is None:
+        found = [name for name in readable if blob_size(conn, name, digest) is not None]
+    if not found:
         return False
     with context().catalogue.write() as conn:
-        add_blob(conn, repository, digest, size, by=principal.name, now=context().clock())
-    return True
+        # Looked at again: since the look before, it may have been taken out of there, and be on its way out.
+        return mount_blob(conn, found, repository, digest, by=principal.name, now=context().clock())
 
 
 def _announced_length(repository: str, upload: Upload) -> int | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
 from registry.catalogue.database import insert_new
+from registry.catalogue.leases import Lease, end_lease, hold_digest
 from registry.catalogue.schema import blobs, images, manifests, references, repositories, repository_blobs
+from registry.catalogue.usage import count
+from registry.errors import BlobBusyError
+from registry.rules import Amount
 
 STARTING: Final = tuple(str(state) for state in State if state.may_start)
 """The states in which hosts are served an image, as the catalogue spells them."""
@@ -20,6 +25,18 @@ _SIZE: Final = (
     select(blobs.c.size)
     .join(repository_blobs, repository_blobs.c.digest == blobs.c.digest)
     .where(repository_blobs.c.repository == bindparam("repository"), repository_blobs.c.digest == bindparam("digest"))
+)
+
+TOUCHED: Final = func.coalesce(repository_blobs.c.touched, repository_blobs.c.added)
+"""When a repository was last promised a blob of it; a row that an earlier release wrote has only its beginning."""
+
+_LOOSE: Final = select(repository_blobs.c.digest).where(
+    repository_blobs.c.repository == bindparam("repository"),
+    repository_blobs.c.digest == bindparam("digest"),
+    bindparam("before", type_=repository_blobs.c.added.type) > TOUCHED,
+    ~exists().where(
+        references.c.repository == repository_blobs.c.repository, references.c.digest == repository_blobs.c.digest
+    ),
 )
 
 _STATES: Final = (
@@ -41,8 +58,20 @@ _STATES: Final = (
 
 
 def ensure_repository(conn: Connection, name: str, *, by: str, now: datetime) -> bool:
-    """Make a repository if there is none of that name; True if it was made."""
-    return insert_new(conn, repositories, name=name, created=now, created_by=by)
+    """Make a repository if there is none of that name; True if it was made.
+
+    Raises:
+        QuotaError: there may be no more.
+    """
+    made = insert_new(conn, repositories, name=name, created=now, created_by=by)
+    if made:
+        count(conn, name, by, Amount(repositories=1))
+    return made
+
+
+def hold_repository(conn: Connection, name: str) -> None:
+    """Have nobody else push to or delete from a repository before this transaction ends; blobs may still come."""
+    conn.execute(select(repositories.c.name).where(repositories.c.name == name).with_for_update(key_share=True))
 
 
 def blob_size(conn: Connection, repository: str, digest: Digest) -> int | None:
@@ -50,17 +79,77 @@ def blob_size(conn: Connection, repository: str, digest: Digest) -> int | None:
     return conn.scalar(_SIZE, {"repository": repository, "digest": digest})
 
 
-def add_blob(conn: Connection, repository: str, digest: Digest, size: int, *, by: str, now: datetime) -> None:
-    """Record that the store holds a blob, and that it is in this repository."""
+def add_blob(
+    conn: Connection,
+    repository: str,
+    digest: Digest,
+    size: int,
+    *,
+    by: str,
+    now: datetime,
+    lease: Lease | None = None,
+) -> None:
+    """Record that the store holds a blob, and that it is in this repository.
+
+    It was stored under `lease`, which ends; or in this very transaction, after `hold_digest`.
+
+    Raises:
+        LeaseLostError, BlobBusyError: its bytes may be gone again.
+        QuotaError: there is no room for it.
+    """
+    hold_digest(conn, digest)
+    if lease is not None:
+        end_lease(conn, lease)
     ensure_repository(conn, repository, by=by, now=now)
     insert_new(conn, blobs, digest=digest, size=size, created=now)
-    insert_new(conn, repository_blobs, repository=repository, digest=digest, added=now, added_by=by)
+    place = {"repository": repository, "digest": digest}
+    if insert_new(conn, repository_blobs, **place, added=now, added_by=by, touched=now):
+        count(conn, repository, by, Amount(bytes=size))
+    else:
+        touch_blob(conn, repository, digest, now=now)
+
+
+def mount_blob(
+    conn: Connection, sources: Iterable[str], repository: str, digest: Digest, *, by: str, now: datetime
+) -> bool:
+    """Have a blob that is in one of `sources` in this repository too; False if it is in none of them (any more).
+
+    Raises:
+        QuotaError: there is no room for it.
+    """
+    try:
+        hold_digest(conn, digest)
+    except BlobBusyError:
+        return False
+    size = next((size for name in sources if (size := blob_size(conn, name, digest)) is not None), None)
+    if size is None:
+        return False
+    add_blob(conn, repository, digest, size, by=by, now=now)
+    return True
+
+
+def touch_blob(conn: Connection, repository: str, digest: Digest, *, now: datetime) -> bool:
+    """Have a blob stay in its repository for the collector's grace from now on; False if it is not there."""
+    table = repository_blobs.c
+    this = update(repository_blobs).where(table.repository == repository, table.digest == digest)
+    return bool(conn.execute(this.values(touched=now)).rowcount)
+
+
+def is_loose(conn: Connection, repository: str, digest: Digest, *, before: datetime) -> bool:
+    """True if no manifest of this repository needs a blob of it, and it was last touched before then."""
+    return conn.scalar(_LOOSE, {"repository": repository, "digest": digest, "before": before}) is not None
 
 
 def remove_blob(conn: Connection, repository: str, digest: Digest) -> bool:
     """Take a blob out of this repository; False if it was not there. Its bytes stay for garbage collection."""
     table = repository_blobs
-    return bool(conn.execute(delete(table).where(table.c.repository == repository, table.c.digest == digest)).rowcount)
+    size = blob_size(conn, repository, digest)
+    gone = delete(table).where(table.c.repository == repository, table.c.digest == digest).returning(table.c.added_by)
+    by = conn.scalar(gone)
+    if by is None or size is None:
+        return False
+    count(conn, repository, by, Amount(bytes=-size))
+    return True
 
 
 def manifest_using(conn: Connection, repository: str, digest: Digest) -> Digest | None:

@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, update
 
 from ocispec.digest import Digest
 from registry.catalogue.database import hold_name, insert_new, insert_row, take_name
@@ -133,7 +133,7 @@ def mark_orphan(conn: Connection, digest: Digest, size: int, *, run: str, now: d
 
 
 def take_over(conn: Connection, digest: Digest, *, run: str, now: datetime, before: datetime) -> bool:
-    """Go on with a deletion that another run began, and has not renewed since `before`; False if it is not like that."""
+    """Go on with a deletion that another run began, and has not renewed since `before`; False if there is none."""
     where = (blobs.c.digest == digest, blobs.c.deleting < before)
     return bool(conn.execute(update(blobs).where(*where).values(deleting=now, deleting_by=run)).rowcount)
 
@@ -158,8 +158,8 @@ def _end_dead_leases(conn: Connection, digest: Digest, now: datetime) -> bool:
     return True
 
 
-def _this(lease: Lease) -> tuple[object, ...]:
-    return (leases.c.digest == lease.digest, leases.c.id == lease.id)
+def _this(lease: Lease) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return leases.c.digest == lease.digest, leases.c.id == lease.id
 
 
 def _name(digest: Digest) -> str:
