@@ -54,6 +54,7 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("audit", "show and verify the audit trail; take a decision again from its evidence"),
             ("serve", "run the registry"),
             ("accounts", "make and remove accounts of a registry"),
+            ("rules", "tags that never change, and quotas, of a registry's repositories"),
         ),
     ),
 )

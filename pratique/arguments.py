@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from policy.private_key import PrivateKey
 
 _DURATION = re.compile(r"([1-9]\d{0,5})([mhdw])", re.ASCII)
+_SIZE = re.compile(r"(\d{1,15})(kB|[MGT]B|[KMGT]iB|)", re.ASCII)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
@@ -110,6 +111,19 @@ def until(text: str, now: datetime) -> datetime:
     if end <= now:
         raise UsageError(f"time {text!r}: expected a day that is not over")
     return end
+
+
+def size(text: str) -> int:
+    """The bytes that `text` means: `500`, `500MB` (powers of 1000), `20GiB` (powers of 1024); for argparse.
+
+    Raises:
+        ArgumentTypeError: none.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"size {text[:40]!r}: expected bytes, or a number with kB, MB, GB, TB, KiB, …")
+    step = 1024 if match[2].endswith("iB") else 1000
+    return int(match[1]) * int(step ** (" KMGT".index(match[2][0].upper()) if match[2] else 0))
 
 
 def one_of(given: Sequence[str], names: Sequence[str], what: str) -> None:

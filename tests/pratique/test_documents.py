@@ -28,7 +28,19 @@ def make_trust(folder: Path, *owners: str, out: str = "trust.json") -> Path:
     return folder / out
 
 
-ADDRESSED = ("accounts", "advisories", "approve", "audit", "explain", "images", "login", "revoke", "status", "waive")
+ADDRESSED = (
+    "accounts",
+    "advisories",
+    "approve",
+    "audit",
+    "explain",
+    "images",
+    "login",
+    "revoke",
+    "rules",
+    "status",
+    "waive",
+)
 
 
 @pytest.mark.parametrize("verb", [*ADDRESSED, "policy", "serve", "trust"])

@@ -57,6 +57,46 @@ def test_accounts_are_made_listed_and_removed(office: Office) -> None:
     assert call("accounts", "remove", office.address, "ci-1", *admin).code == 1
 
 
+def test_grants_say_which_rights(office: Office) -> None:
+    """They are shown as they were given; what is none is refused."""
+    admin = ("--account", "admin")
+    add = ("accounts", "add", office.address, "ci-2", "--role", "pusher", *admin, "--grant")
+    refused = call(*add, "shop/*:push")
+    assert (refused.code, "expected some of pull, create, update, delete" in refused.err) == (1, True)
+    good(*add, "shop/*:create,pull", "--grant", "base/*:pull")
+    listed = good("accounts", "list", office.address, *admin).out
+    assert "shop/*:pull,create base/*:pull" in next(row for row in listed.splitlines() if row.startswith("ci-2"))
+    good("accounts", "remove", office.address, "ci-2", *admin)
+
+
+def test_rules_are_set_listed_and_removed(office: Office) -> None:
+    """By admins; officers may read them; each change is recorded with before and after."""
+    admin = ("--account", "admin")
+    rule = ("rules", "set", office.address, "immutable", "ruled/*")
+    assert call(*rule, "--tag", "v*", "--account", "officer").code == 1
+    assert call(*rule, *admin).code == 2
+    assert "tags v*; except v*-rc" in good(*rule, "--tag", "v*", "--except", "v*-rc", *admin).out
+    quota = ("rules", "set", office.address, "quota")
+    assert call(*quota, "ruled/*", *admin).code == 2
+    assert call(*quota, "ruled/*", "--bytes", "much", *admin).code == 2
+    office.push("ruled/app", a_base("ruled"))
+    said = good(*quota, "ruled/*", "--bytes", "20GiB", "--tags", "5", *admin).out
+    assert "of 21.5 GB; tags 1 of 5" in said
+    good(*quota, "ruled/*", "--bytes", "1kB", *admin)
+    good(*quota, "account:ci", "--repositories", "2", *admin)
+    listed = good("rules", "list", office.address, "--account", "officer").out
+    assert "repositories 0 of 2" in listed
+    rows = good("rules", "list", office.address, "--account", "officer", "--json").json
+    assert [row["pattern"] for row in rows if row["kind"] == "quota"] == ["account:ci", "ruled/*"]
+    for kind, pattern in (("immutable", "ruled/*"), ("quota", "ruled/*"), ("quota", "account:ci")):
+        good("rules", "remove", office.address, kind, pattern, *admin)
+    assert call("rules", "remove", office.address, "quota", "ruled/*", *admin).code == 1
+    trail = good("audit", "show", office.address, "--event", "rule", "--account", "auditor").out.splitlines()
+    assert len(trail) == 7
+    assert 'quota ruled/*: {"bytes":21474836480,"tags":5} -> {"bytes":1000}' in trail[2]
+    assert trail[-1].endswith('{"repositories":2} -> removed')
+
+
 def test_an_image_is_approved_by_two_and_its_application_by_its_team(office: Office) -> None:
     """Denied, one of two, cleared; then the layer above it; and every step says what is missing."""
     base = a_base("two")
