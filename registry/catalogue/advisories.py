@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select, update
 from ocispec.digest import Digest
 from registry.catalogue.database import put_row
 from registry.catalogue.holds import held, hold, let_go
+from registry.catalogue.leases import Lease
 from registry.catalogue.schema import advisories, meta
 
 SNAPSHOT: Final = "snapshot"
@@ -46,15 +47,19 @@ class LastImport:
     detail: str
 
 
-def add_upload(conn: Connection, upload: Upload) -> None:
-    """Record an upload that the store holds; it replaces that of its kind and name, a snapshot all before it."""
+def add_upload(conn: Connection, upload: Upload, *, lease: Lease | None = None) -> None:
+    """Record an upload that the store holds; it replaces that of its kind and name, a snapshot all before it.
+
+    Raises:
+        LeaseLostError, BlobBusyError: as `holds.hold`.
+    """
     table = advisories
     same = (table.c.kind == upload.kind) & (table.c.name == upload.name)
     replaced = table.c.current if upload.kind == SNAPSHOT else same
     for row in conn.execute(select(table.c.kind, table.c.name).where(table.c.current, replaced)).all():
         let_go(conn, _holder(row.kind, row.name))
     conn.execute(update(table).where(replaced).values(current=False))
-    hold(conn, _holder(upload.kind, upload.name), upload.digest, upload.size, now=upload.received)
+    hold(conn, _holder(upload.kind, upload.name), upload.digest, upload.size, now=upload.received, lease=lease)
     put_row(
         conn,
         table,
@@ -83,9 +88,13 @@ def snapshot_in_use(conn: Connection) -> Digest | None:
     return held(conn, _IN_USE)
 
 
-def use_snapshot(conn: Connection, digest: Digest, size: int, *, now: datetime) -> None:
-    """Have every judge match by a snapshot that the store holds."""
-    hold(conn, _IN_USE, digest, size, now=now)
+def use_snapshot(conn: Connection, digest: Digest, size: int, *, now: datetime, lease: Lease | None = None) -> None:
+    """Have every judge match by a snapshot that the store holds.
+
+    Raises:
+        LeaseLostError, BlobBusyError: as `holds.hold`.
+    """
+    hold(conn, _IN_USE, digest, size, now=now, lease=lease)
 
 
 def note_import(conn: Connection, state: str, *, at: datetime, detail: str = "") -> None:

@@ -8,11 +8,23 @@ from sqlalchemy import Connection, delete, select
 
 from ocispec.digest import Digest
 from registry.catalogue.database import insert_new, put_row
+from registry.catalogue.leases import Lease, end_lease, hold_digest
 from registry.catalogue.schema import blobs, holds
 
 
-def hold(conn: Connection, holder: str, digest: Digest, size: int, *, now: datetime) -> None:
-    """Have `holder` hold a blob that the store has; what it held before it holds no more."""
+def hold(
+    conn: Connection, holder: str, digest: Digest, size: int, *, now: datetime, lease: Lease | None = None
+) -> None:
+    """Have `holder` hold a blob that the store has; what it held before it holds no more.
+
+    It was stored under `lease`, which ends; or in this very transaction, after `hold_digest`.
+
+    Raises:
+        LeaseLostError, BlobBusyError: its bytes may be gone again.
+    """
+    hold_digest(conn, digest)
+    if lease is not None:
+        end_lease(conn, lease)
     insert_new(conn, blobs, digest=digest, size=size, created=now)
     put_row(conn, holds, holder=holder, digest=digest)
 

@@ -19,11 +19,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_, select, update
 
 from ocispec.digest import Digest
 from registry.catalogue.database import hold_name, insert_new, insert_row, take_name
-from registry.catalogue.schema import blobs, leases, repository_blobs
+from registry.catalogue.schema import blobs, holds, leases, repository_blobs
 from registry.errors import BlobBusyError, LeaseLostError
 
 _DELETING: Final = select(blobs.c.deleting).where(blobs.c.digest == bindparam("wanted"))
@@ -42,7 +42,7 @@ class Mark(Enum):
 
     MARKED = "marked"
     HELD = "held"
-    """A repository has it, or it came to be known."""
+    """A repository or the registry itself has it, or it came to be known."""
     LEASED = "leased"
     BUSY = "busy"
     """Another transaction is at work on it."""
@@ -112,7 +112,8 @@ def mark_deleting(conn: Connection, digest: Digest, *, run: str, now: datetime) 
         return Mark.GONE
     if row.deleting is not None:
         return Mark.BUSY
-    if conn.scalar(select(exists().where(repository_blobs.c.digest == digest))):
+    held = or_(exists().where(repository_blobs.c.digest == digest), exists().where(holds.c.digest == digest))
+    if conn.scalar(select(held)):
         return Mark.HELD
     if not _end_dead_leases(conn, digest, now):
         return Mark.LEASED

@@ -23,7 +23,9 @@ from sqlalchemy import Connection, update
 from ocispec.digest import Digest
 from registry.catalogue.advisories import current_uploads, note_import, snapshot_in_use, use_snapshot
 from registry.catalogue.database import Catalogue
+from registry.catalogue.leases import Lease, hold_digest
 from registry.catalogue.schema import advisories
+from registry.collect.leases import Leases
 from registry.errors import RegistryError
 from registry.judge.importing import AdvisoryFolder, ImportProcess, begin_import
 from registry.store.hashing import CHUNK
@@ -58,11 +60,12 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """How an import ended: the snapshot made and its size in bytes, or why there is none."""
+    """How an import ended: the snapshot made, its size in bytes and the lease on it, or why there is none."""
 
     snapshot: Digest | None
     size: int
     error: str
+    lease: Lease | None = None
 
 
 class Advising:
@@ -78,6 +81,8 @@ class Advising:
         self._importing: ImportProcess | None = None
         self._uploads: tuple[tuple[Digest, str, str], ...] = ()
         self._made: tuple[Digest, int] | None = None
+        self._leases = Leases(catalogue, clock)
+        self._lease: Lease | None = None
         self._not_before = 0.0
 
     # ---- the snapshot in use -----------------------------------------------------------------------------------
@@ -102,6 +107,7 @@ class Advising:
         with suppress(ScanError):
             have = self.folder.digest()
             if have is not None and snapshot_in_use(conn) is None:
+                hold_digest(conn, have)
                 size = self._put(self.folder.snapshot, have)
                 use_snapshot(conn, have, size, now=self._clock())
 
@@ -162,7 +168,7 @@ class Advising:
         if ended.snapshot is None:
             note_import(conn, "failed", at=self._clock(), detail=ended.error)
             return
-        use_snapshot(conn, ended.snapshot, ended.size, now=self._clock())
+        use_snapshot(conn, ended.snapshot, ended.size, now=self._clock(), lease=ended.lease)
         note_import(conn, "imported", at=self._clock())
         with AdvisoryStore.open(self.folder.snapshot) as store:
             for source in store.sources:
@@ -192,6 +198,7 @@ class Advising:
         digest, _ = self._made
 
         def put() -> None:
+            self._lease = self._leases.take(digest, why="advisories", size=self.folder.made.stat().st_size)
             self._put(self.folder.made, digest)
             self.folder.made.chmod(0o640)
             self.folder.made.replace(self.folder.snapshot)
@@ -204,9 +211,10 @@ class Advising:
         for path in (self.folder.root / "incoming").iterdir():
             if path not in keep:
                 path.unlink(missing_ok=True)
+        lease, self._lease = self._lease, None
         self._uploads, self._made = (), None
         digest, size = made if made is not None else (None, 0)
-        return Imported(snapshot=digest, size=size, error=error)
+        return Imported(snapshot=digest, size=size, error=error, lease=lease)
 
     def _get_uploads(self) -> None:
         for digest, kind, _ in self._uploads:

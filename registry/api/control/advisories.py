@@ -33,6 +33,7 @@ from registry.context import caller, context, source
 from registry.errors import UnsupportedRequestError
 from registry.judge.importing import KINDS
 from registry.judge.jobs import JobKind, enqueue
+from registry.store.interface import Upload as Session
 
 blueprint = Blueprint("advisories", __name__)
 
@@ -52,28 +53,30 @@ def post_advisories() -> Response:
     name = name or kind
     if _NAME.fullmatch(name) is None:
         raise UnsupportedRequestError(f"name: got {name[:80]!r}, expected letters, digits, blanks and :._+-")
-    digest, size = _receive()
-    now, principal = context().clock(), caller()
-    upload = Upload(digest=digest, kind=kind, name=name, size=size, by=principal.name, received=now)
-    with context().catalogue.write() as conn:
-        add_upload(conn, upload)
-        context().audit.append(
-            conn,
-            Event.ADVISORIES,
-            principal=principal.name,
-            source=source(),
-            subject=f"{kind} {name}",
-            after=f"{digest} of {size} bytes",
-        )
-        enqueue(conn, JobKind.ADVISORIES, now=now)
+    session, digest = _receive()
+    with context().leases.held(digest, why="advisories", size=session.size) as lease:
+        size = context().store.commit(session, digest)
+        now, principal = context().clock(), caller()
+        upload = Upload(digest=digest, kind=kind, name=name, size=size, by=principal.name, received=now)
+        with context().catalogue.write() as conn:
+            add_upload(conn, upload, lease=lease)
+            context().audit.append(
+                conn,
+                Event.ADVISORIES,
+                principal=principal.name,
+                source=source(),
+                subject=f"{kind} {name}",
+                after=f"{digest} of {size} bytes",
+            )
+            enqueue(conn, JobKind.ADVISORIES, now=now)
     context().judge.wake()
     response = json_response({"digest": str(digest), "kind": kind, "name": name, "bytes": size})
     response.status_code = 202
     return response
 
 
-def _receive() -> tuple[Digest, int]:
-    """Put the body into the store as a blob; its digest is known at its end only."""
+def _receive() -> tuple[Session, Digest]:
+    """Put the body into the store as a session, which is to become a blob of that digest."""
     store, running = context().store, hashlib.sha256()
 
     def hashed(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -85,8 +88,7 @@ def _receive() -> tuple[Digest, int]:
     try:
         body = Body(limit=MAX_UPLOAD, length=announced())
         upload = store.append(upload, hashed(body.to_the_end()))
-        digest = Digest("sha256", running.hexdigest())
-        return digest, store.commit(upload, digest)
+        return upload, Digest("sha256", running.hexdigest())
     except BaseException:
         store.cancel(upload.id)
         raise
