@@ -6,6 +6,7 @@ policy: a new image is quarantined, and what the judge makes of it comes later.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,8 +23,9 @@ from registry.audit import Audit, Event
 from registry.catalogue.blobs import blob_size, ensure_repository
 from registry.catalogue.manifests import add_manifest, artifact_type, kind_of, manifest_size
 from registry.catalogue.referrers import count_referrers
-from registry.catalogue.tags import find_tag, push_tag
-from registry.errors import DeniedError, ManifestBlobUnknownError, ManifestInvalidError
+from registry.catalogue.rules import rules_to_keep
+from registry.catalogue.tags import Tag, find_tag, push_tag
+from registry.errors import DeniedError, ImmutableError, ManifestBlobUnknownError, ManifestInvalidError
 from registry.foreign import check_urls
 from registry.graph import check_graph
 
@@ -58,8 +60,11 @@ class Pushed:
 def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int) -> Pushed:
     """Store a manifest in the caller's writing transaction; a subject may have so many `referrers`.
 
+    Where two can push at a time, the caller holds the repository (`catalogue.blobs.enter_repository`).
+
     Raises:
-        DeniedError: the principal may not create, update, or use that tag or type.
+        DeniedError: the principal may not create, update, or use that tag or type; a rule forbids to move a tag.
+        QuotaError: at the end of the transaction, if it is more than a quota allows.
         ManifestInvalidError: a descriptor does not fit what it points to, leads elsewhere, or to too much; or there
             are too many referrers.
         ManifestBlobUnknownError: a blob or child is not in the repository.
@@ -114,15 +119,45 @@ def _check_annotations(parsed: Manifest | Index) -> None:
 
 
 def _check_rights(conn: Connection, push: Push) -> None:
-    """To create, to update and to delete are separate rights on every tag; `latest` is a tag like any other (R5)."""
-    wanted: list[Right] = []
+    """To create, to update and to delete are separate rights on every tag; `latest` is a tag like any other (R5).
+
+    A manifest or tag that is new is created, a tag that points elsewhere is updated; what is there as it is pushed
+    changes nothing, and needs either right.
+    """
+    if push.principal.role is Role.REGISTRY:
+        return
+    new = manifest_size(conn, push.repository, push.parsed.digest) is None
+    wanted = {Right.CREATE: f"{push.repository}@{push.parsed.digest}"} if new else {}
+    moved: list[Tag] = []
     for tag in push.tags:
         there = find_tag(conn, push.repository, tag)
-        moved = there is not None and there.pushed != push.parsed.digest
-        wanted.append(Right.UPDATE if moved else Right.CREATE)
-    for right in wanted or [Right.CREATE]:
+        if there is None:
+            wanted.setdefault(Right.CREATE, f"{push.repository}:{tag}")
+        elif there.pushed != push.parsed.digest:
+            wanted.setdefault(Right.UPDATE, f"{push.repository}:{tag}")
+            moved.append(there)
+    if not wanted and not push.principal.may(Right.UPDATE, push.repository):
+        wanted = {Right.CREATE: push.repository}
+    for right, what in wanted.items():
         if not push.principal.may(right, push.repository):
-            raise DeniedError(f"{push.principal.name} ({push.principal.role}) may not {right} in {push.repository}")
+            raise DeniedError(f"{push.principal.name} ({push.principal.role}) may not {right} {what}")
+    check_changeable(conn, push.repository, moved)
+
+
+def check_changeable(conn: Connection, repository: str, tags: Iterable[Tag]) -> None:
+    """Check that no rule forbids to move or delete one of these tags, whatever rights there are.
+
+    Raises:
+        ImmutableError: one does.
+    """
+    rules = rules_to_keep(conn)
+    for tag in tags:
+        rule = rules.immutable(repository, tag.name)
+        if rule is not None and not is_protected_tag(tag.name):
+            raise ImmutableError(
+                f"tag {repository}:{tag.name}: rule {rule} keeps it at {tag.pushed}: it is neither moved nor deleted",
+                detail={"rule": str(rule), "tag": tag.name, "digest": str(tag.pushed)},
+            )
 
 
 def _check_reached(conn: Connection, push: Push) -> set[str]:

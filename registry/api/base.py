@@ -122,6 +122,16 @@ def require_right(right: Right, repository: str) -> None:
         raise DeniedError(f"{principal.name} ({principal.role}) may not {right} in {repository}")
 
 
+def require_push(repository: str) -> None:
+    """Check that the caller may push something; which right it needs shows when it is known what is there already.
+
+    Raises:
+        DeniedError: it may not.
+    """
+    if not caller().may(Right.UPDATE, repository):
+        require_right(Right.CREATE, repository)
+
+
 def require_sight(repository: str) -> None:
     """Check that the caller may know of a repository.
 

@@ -15,7 +15,7 @@ from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.conditions import entity_tag, is_range_valid, is_unchanged
 from registry.audit import Event
-from registry.catalogue.blobs import is_loose, manifest_using, remove_blob, touch_blob
+from registry.catalogue.blobs import hold_repository, is_loose, manifest_using, remove_blob, touch_blob
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
 from registry.visibility import check_blob
@@ -86,6 +86,7 @@ def delete_blob(name: str, digest: str) -> Response:
     require_right(Right.DELETE, repository)
     principal = caller()
     with context().catalogue.write() as conn:
+        hold_repository(conn, repository)
         user = manifest_using(conn, repository, wanted)
         if user is not None:
             raise InUseError(f"blob {wanted}: manifest {user} of {repository} needs it")

@@ -17,11 +17,11 @@ from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_manifest
 from ocispec.reference import check_tag
 from policy.model import State
 from registry.access import Right, Role, is_protected_tag, tag_subject
-from registry.api.base import empty_response, reference_of, repository_name, require_right
+from registry.api.base import empty_response, reference_of, repository_name, require_push, require_right
 from registry.api.body import whole_body
 from registry.api.conditions import entity_tag, is_unchanged, require_condition
 from registry.audit import Event
-from registry.catalogue.blobs import manifest_using
+from registry.catalogue.blobs import enter_repository, hold_repository, manifest_using
 from registry.catalogue.manifests import (
     Found,
     is_own,
@@ -31,7 +31,7 @@ from registry.catalogue.manifests import (
     own_artifacts,
     remove_manifest,
 )
-from registry.catalogue.tags import find_tag, remove_tag, stop_serving, tags_of
+from registry.catalogue.tags import find_tag, remove_tag, stop_serving, tags_at, tags_of
 from registry.context import caller, context, source
 from registry.errors import (
     AddressTooLongError,
@@ -43,7 +43,7 @@ from registry.errors import (
     TooLargeError,
     UnsupportedRequestError,
 )
-from registry.push import Push, push_manifest
+from registry.push import Push, check_changeable, push_manifest
 from registry.visibility import as_quarantined, check_manifest, manifest_denied
 
 blueprint = Blueprint("manifests", __name__)
@@ -97,7 +97,7 @@ def _find(conn: Connection, repository: str, wanted: Digest | str) -> Found | No
 def put_manifest(name: str, reference: str) -> Response:
     """Take a manifest, wait a moment for the Decision on it, and say what it is."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=True)
-    require_right(Right.CREATE, repository)
+    require_push(repository)
     tags = _tags(wanted)
     parsed = _parsed_body(wanted)
     push = Push(
@@ -110,6 +110,7 @@ def put_manifest(name: str, reference: str) -> Response:
     )
     judge, settings = context().judge, context().settings
     with context().catalogue.write() as conn:
+        enter_repository(conn, repository, by=push.principal.name, now=push.now)
         require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         pushed = push_manifest(conn, context().audit, push, referrers=settings.limits.referrers)
         if pushed.kind != "artifact":
@@ -194,12 +195,15 @@ def delete_manifest(name: str, reference: str) -> Response:
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
     require_right(Right.DELETE, repository)
     with context().catalogue.write() as conn:
+        hold_repository(conn, repository)
         require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         if isinstance(wanted, Digest):
             _delete_manifest(conn, repository, wanted)
         elif is_protected_tag(wanted):
             raise DeniedError(f"tag {wanted}: only this registry's signer removes tags sha256-<hex>.<suffix>")
         else:
+            there = find_tag(conn, repository, wanted)
+            check_changeable(conn, repository, [there] if there is not None else [])
             _delete_tag(conn, repository, wanted)
     return empty_response(202)
 
@@ -211,6 +215,7 @@ def _delete_manifest(conn: Connection, repository: str, digest: Digest) -> None:
     user = manifest_using(conn, repository, digest)
     if user is not None:
         raise InUseError(f"manifest {digest}: index {user} of {repository} needs it")
+    check_changeable(conn, repository, tags_at(conn, repository, digest))
     for doomed in (*own_artifacts(conn, repository, digest), digest):
         for tag in tags_of(conn, repository, doomed):
             _delete_tag(conn, repository, tag)

@@ -30,6 +30,10 @@ _SIZE: Final = (
 TOUCHED: Final = func.coalesce(repository_blobs.c.touched, repository_blobs.c.added)
 """When a repository was last promised a blob of it; a row that an earlier release wrote has only its beginning."""
 
+_HOLD: Final = (
+    select(repositories.c.name).where(repositories.c.name == bindparam("repository")).with_for_update(key_share=True)
+)
+
 _LOOSE: Final = select(repository_blobs.c.digest).where(
     repository_blobs.c.repository == bindparam("repository"),
     repository_blobs.c.digest == bindparam("digest"),
@@ -69,9 +73,24 @@ def ensure_repository(conn: Connection, name: str, *, by: str, now: datetime) ->
     return made
 
 
-def hold_repository(conn: Connection, name: str) -> None:
-    """Have nobody else push to or delete from a repository before this transaction ends; blobs may still come."""
-    conn.execute(select(repositories.c.name).where(repositories.c.name == name).with_for_update(key_share=True))
+def hold_repository(conn: Connection, name: str) -> bool:
+    """Have nobody else push manifests to a repository, or delete, before this transaction ends; False: there is none.
+
+    What was looked at stays true meanwhile: whether a tag is there, and whether a manifest needs a blob. The registry
+    itself does not wait: what it writes has names of its own. Blobs may come.
+    """
+    return conn.scalar(_HOLD, {"repository": name}) is not None
+
+
+def enter_repository(conn: Connection, name: str, *, by: str, now: datetime) -> None:
+    """Hold a repository, and make it before if there is none.
+
+    Raises:
+        QuotaError: there may be no more.
+    """
+    if not hold_repository(conn, name):
+        ensure_repository(conn, name, by=by, now=now)
+        hold_repository(conn, name)
 
 
 def blob_size(conn: Connection, repository: str, digest: Digest) -> int | None:

@@ -70,6 +70,14 @@ def tags_of(conn: Connection, repository: str, digest: Digest) -> tuple[str, ...
     return tuple(conn.scalars(select(tags.c.tag).where(*where).order_by(tags.c.tag)))
 
 
+def tags_at(conn: Connection, repository: str, digest: Digest) -> tuple[Tag, ...]:
+    """The tags that were last pushed with a manifest, or that serve it."""
+    here = or_(tags.c.pushed == digest, tags.c.served == digest)
+    columns = select(tags.c.tag, tags.c.pushed, tags.c.served, tags.c.number)
+    rows = conn.execute(columns.where(tags.c.repository == repository, here).order_by(tags.c.tag))
+    return tuple(Tag(name=row.tag, pushed=row.pushed, served=row.served, number=row.number) for row in rows)
+
+
 def stop_serving(conn: Connection, repository: str, digest: Digest) -> tuple[str, ...]:
     """Have no tag serve a manifest any more; returns those that did."""
     where = (tags.c.repository == repository, tags.c.served == digest)
