@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, uploads
 from registry.api.base import API_VERSION, is_open, require_principal
-from registry.api.body import drain
+from registry.api.body import check_coding, drain
 from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator, BasicAuthenticator
@@ -112,6 +112,7 @@ def _check_request() -> None:
     """Before any handler: nothing endless, and nobody unknown."""
     if len(request.path) + len(request.query_string) > MAX_PATH:
         raise AddressTooLongError(f"path and query: expected at most {MAX_PATH} characters")
+    check_coding()
     if not is_open(current_app.view_functions.get(request.endpoint or "")):
         require_principal()
 

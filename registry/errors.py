@@ -151,6 +151,10 @@ class UnsupportedRequestError(RequestError):
     """The request asks for something that the registry does not do."""
 
 
+class CodingError(RequestError):
+    """A body is coded, so that others may read other bytes in it than we do."""
+
+
 class AddressTooLongError(RequestError):
     """The path and query of a request are longer than is accepted, or name too many tags."""
 

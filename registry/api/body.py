@@ -13,7 +13,7 @@ from typing import Final
 from flask import request
 
 from registry.context import context, source
-from registry.errors import BodyCutOffError, TooLargeError
+from registry.errors import BodyCutOffError, CodingError, TooLargeError
 
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
@@ -23,6 +23,21 @@ DRAIN_SECONDS: Final = 5.0
 
 PAUSE: Final = 10.0
 """Seconds between two looks at whether the session is still ours."""
+
+
+def check_coding() -> None:
+    """Check that what is hashed, judged and stored is what stands in this request, and not what a coding makes of it.
+
+    Whoever looks at a request before us (a proxy, an authorisation plug-in) may decode, or may not (R13). What could be
+    framed in two ways is the server's to refuse, before this.
+
+    Raises:
+        CodingError: its body is compressed, by a content coding or a transfer coding.
+    """
+    for name, plain in (("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked")):
+        coding = request.headers.get(name)
+        if coding is not None and coding.strip().lower() not in {plain, ""}:
+            raise CodingError(f"{name}: got {coding[:80]!r}, expected none or {plain}")
 
 
 def announced() -> int | None:

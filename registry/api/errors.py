@@ -40,6 +40,7 @@ TABLE: Final[tuple[tuple[type[errors.RegistryError], str, int], ...]] = (
     (errors.UnsupportedRequestError, "UNSUPPORTED", 400),
     (errors.PreconditionError, "DENIED", 412),
     (errors.AddressTooLongError, "UNSUPPORTED", 414),
+    (errors.CodingError, "UNSUPPORTED", 415),
     (errors.TooManyRequestsError, "TOOMANYREQUESTS", 429),
     (errors.AccountError, "ACCOUNT_INVALID", 400),
     (errors.RuleError, "RULE_INVALID", 400),
