@@ -24,6 +24,7 @@ from policy.model import State
 from policy.statements import TagStatement
 from registry.access import REGISTRY, is_protected_tag
 from registry.audit import Audit, Event
+from registry.catalogue.manifests import touch_manifest
 from registry.catalogue.schema import images, tags
 from registry.publish import Publisher, children_of
 from registry.signer.protocol import SignerRefusedError, SignerUnavailableError
@@ -88,6 +89,7 @@ def serve(
         if row.served != digest:
             moved.append(row.tag)
             if row.served is not None:
+                touch_manifest(conn, repository, row.served, now=now)
                 for each in (row.served, *children_of(conn, repository, row.served)):
                     fresh.setdefault(each, {})
             before = str(row.served or "")

@@ -20,7 +20,6 @@ from registry.access import Right, Role, is_protected_tag, tag_subject
 from registry.api.base import empty_response, reference_of, repository_name, require_push, require_right
 from registry.api.body import whole_body
 from registry.api.conditions import entity_tag, is_unchanged, require_condition
-from registry.audit import Event
 from registry.catalogue.blobs import enter_repository, hold_repository, manifest_using
 from registry.catalogue.manifests import (
     Found,
@@ -28,10 +27,8 @@ from registry.catalogue.manifests import (
     manifest_by_digest,
     manifest_by_tag,
     manifest_size,
-    own_artifacts,
-    remove_manifest,
 )
-from registry.catalogue.tags import find_tag, remove_tag, stop_serving, tags_at, tags_of
+from registry.catalogue.tags import find_tag, tags_at
 from registry.context import caller, context, source
 from registry.errors import (
     AddressTooLongError,
@@ -44,6 +41,7 @@ from registry.errors import (
     UnsupportedRequestError,
 )
 from registry.push import Push, check_changeable, push_manifest
+from registry.removing import Remover
 from registry.visibility import as_quarantined, check_manifest, manifest_denied
 
 blueprint = Blueprint("manifests", __name__)
@@ -216,24 +214,14 @@ def _delete_manifest(conn: Connection, repository: str, digest: Digest) -> None:
     if user is not None:
         raise InUseError(f"manifest {digest}: index {user} of {repository} needs it")
     check_changeable(conn, repository, tags_at(conn, repository, digest))
-    for doomed in (*own_artifacts(conn, repository, digest), digest):
-        for tag in tags_of(conn, repository, doomed):
-            _delete_tag(conn, repository, tag)
-        for tag in stop_serving(conn, repository, doomed):
-            _record(conn, Event.SERVED, f"{repository}:{tag}", before=str(doomed))
-        if not remove_manifest(conn, repository, doomed):
-            raise ManifestUnknownError(f"manifest {digest}: not known in {repository}")
-    _record(conn, Event.DELETE, f"{repository}@{digest}", before="manifest")
+    if not _remover().manifest(conn, repository, digest):
+        raise ManifestUnknownError(f"manifest {digest}: not known in {repository}")
 
 
 def _delete_tag(conn: Connection, repository: str, tag: str) -> None:
-    found = remove_tag(conn, repository, tag)
-    if found is None:
+    if _remover().tag(conn, repository, tag) is None:
         raise ManifestUnknownError(f"tag {tag}: not known in {repository}")
-    _record(conn, Event.TAG, f"{repository}:{tag}", before=str(found.pushed))
 
 
-def _record(conn: Connection, event: Event, subject: str, *, before: str) -> None:
-    context().audit.append(
-        conn, event, principal=caller().name, source=source(), subject=subject, before=before, after=""
-    )
+def _remover() -> Remover:
+    return Remover(audit=context().audit, principal=caller().name, source=source(), now=context().clock())

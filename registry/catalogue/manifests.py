@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, delete, func, or_, select, update
 
 from ocispec.descriptor import CONFIG_TYPES
 from ocispec.digest import Digest
@@ -15,7 +15,7 @@ from ocispec.manifest import Index, Manifest
 from policy.model import State
 from registry.access import REGISTRY
 from registry.catalogue.database import insert_new
-from registry.catalogue.schema import clearances, contents, images, manifests, references, tags
+from registry.catalogue.schema import clearances, contents, images, manifests, references, repository_blobs, tags
 from registry.catalogue.usage import count
 from registry.rules import Amount
 
@@ -176,6 +176,7 @@ def add_manifest(
         pushed_by=by,
     )
     if not new:
+        touch_manifest(conn, repository, parsed.digest, now=now)
         if root is not None:
             _take_state(conn, repository, parsed.digest, root)
         return False
@@ -230,10 +231,30 @@ def is_own(conn: Connection, repository: str, digest: Digest) -> bool:
     return found == REGISTRY.name
 
 
+def touch_manifest(conn: Connection, repository: str, digest: Digest, *, now: datetime) -> None:
+    """Have a manifest that nothing names any more stay for the collector's grace from now on."""
+    this = update(manifests).where(manifests.c.repository == repository, manifests.c.digest == digest)
+    conn.execute(this.values(touched=now))
+
+
+def let_go(conn: Connection, repository: str, digest: Digest, *, now: datetime) -> None:
+    """Have what a manifest alone may have kept stay for the collector's grace from now on.
+
+    Somebody who was told that a blob is there, because of this manifest, is about to push another one with it.
+    """
+    here = (references.c.repository == repository, references.c.manifest == digest)
+    reached = select(references.c.digest).where(*here)
+    held = update(repository_blobs).where(repository_blobs.c.repository == repository)
+    conn.execute(held.where(repository_blobs.c.digest.in_(reached)).values(touched=now))
+    kept = or_(manifests.c.digest.in_(reached), manifests.c.subject == digest, manifests.c.state_of == digest)
+    conn.execute(update(manifests).where(manifests.c.repository == repository, kept).values(touched=now))
+
+
 def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
     """Remove a manifest of this repository with its state, references and clearance; False if there was none.
 
-    Tags that point to it are the caller's to remove before. The bytes stay while another repository has them.
+    Tags that point to it are the caller's to remove before, and to `let_go`. The bytes stay while another repository
+    has them.
     """
     where = (manifests.c.repository == repository, manifests.c.digest == digest)
     conn.execute(delete(clearances).where(clearances.c.repository == repository, clearances.c.digest == digest))

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 from ocispec.digest import Digest
 from registry.catalogue.blobs import STARTING
 from registry.catalogue.database import insert_new
+from registry.catalogue.manifests import touch_manifest
 from registry.catalogue.schema import images, manifests, repositories, tags
 from registry.catalogue.usage import count, count_moved
 from registry.rules import Amount
@@ -48,6 +49,8 @@ def push_tag(conn: Connection, repository: str, name: str, digest: Digest, *, by
         conn.execute(update(tags).where(*where).values(pushed=digest, pushed_at=now, pushed_by=by))
         count_moved(conn, repository, before.pushed_by, by, Amount(tags=1))
         pushed: Digest = before.pushed
+        if pushed != digest:
+            touch_manifest(conn, repository, pushed, now=now)
         return pushed
     if not insert_new(conn, tags, repository=repository, tag=name, pushed=digest, pushed_at=now, pushed_by=by):
         return push_tag(conn, repository, name, digest, by=by, now=now)  # another one made it meanwhile
