@@ -134,6 +134,14 @@ class Principal:
         """This principal, as far as `grants` give the same; never more than it has itself."""
         return replace(self, layers=(*self.layers, tuple(grants)))
 
+    def patterns(self, right: Right) -> tuple[tuple[str, ...], ...]:
+        """The globs of the repositories where it has a right: one of each tuple must match, so an empty one is none."""
+        bound = BOUNDS[self.role]
+        return tuple(
+            tuple(grant.pattern for grant in layer if right in grant.rights & bound)
+            for layer in (self.grants, *self.layers)
+        )
+
     def in_scope(self, repository: str) -> bool:
         """True if it may read in `repository` at all; what of it is `states.may_read`'s to say."""
         match = self._matches.get(Right.PULL)

@@ -31,7 +31,7 @@ OF_ACCOUNT: Final = "account:"
 """How the pattern of a rule for what one account brings begins."""
 
 _TAGS: Final = re.compile(r"[A-Za-z0-9_*?.-]{1,128}", re.ASCII)
-_ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+_ACCOUNT: Final = re.compile(r"[!-~]{1,200}", re.ASCII)
 
 
 class Kind(StrEnum):

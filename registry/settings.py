@@ -104,6 +104,9 @@ class LimitSettings:
     free_bytes: Annotated[
         int, Key("Free bytes below `data`, with less of which `/readyz` turns.", number(0, 2**50))
     ] = 16 * 2**20
+    uploads_per_account: Annotated[
+        int, Key("Upload sessions that one account may have open; more are answered 429.", number(1, 1_000_000))
+    ] = 1000
     referrers: Annotated[int, Key("Referrers that one manifest may have.", number(1, 100_000))] = 1000
     page: Annotated[int, Key("Names in one page of a list, at most.", number(1, 10_000))] = 1000
 

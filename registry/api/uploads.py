@@ -15,16 +15,16 @@ from typing import Final
 from flask import Blueprint, Response, request
 
 from ocispec.digest import HEX_LENGTH, Digest
-from ocispec.errors import SpecError
-from ocispec.reference import check_repository
 from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.blobs import location
 from registry.api.body import Body, announced
-from registry.catalogue.blobs import add_blob, blob_size, mount_blob, repositories_with
+from registry.catalogue.blobs import add_blob, mount_blob
 from registry.catalogue.leases import Lease, renew_lease
+from registry.catalogue.scope import readable_with
 from registry.catalogue.uploads import (
     add_upload,
+    check_sessions,
     find_upload,
     forget_upload,
     hold_upload,
@@ -36,11 +36,13 @@ from registry.errors import (
     BlobMismatchError,
     DigestInvalidError,
     LeaseLostError,
+    QuotaError,
     SizeInvalidError,
     UploadOrderError,
     UploadUnknownError,
 )
-from registry.states import Sight, may_read
+from registry.quotas import Room
+from registry.quotas import room as room_under_quotas
 from registry.store.interface import Upload
 
 blueprint = Blueprint("uploads", __name__)
@@ -61,6 +63,9 @@ def begin_upload(name: str) -> Response:
     digest = request.args.get("digest")
     if digest is not None:
         return _put_whole(repository, digest_of(digest))
+    with context().catalogue.look() as conn:
+        check_sessions(conn, caller().name, most=context().settings.limits.uploads_per_account)
+        room_under_quotas(conn, repository, caller().name).check(1)
     algorithm = request.args.get("digest-algorithm")
     if algorithm is not None and algorithm not in HEX_LENGTH:
         known = " or ".join(HEX_LENGTH)
@@ -136,15 +141,18 @@ class _Session:
 
         Raises:
             UploadOrderError: it does not continue where the session stands.
+            QuotaError: it is more than there is room for.
         """
         length = _announced_length(self._repository, self.upload)
         if length == 0:
             return
+        room = _room(self._repository)
+        room.check(length or 1)
         if self.upload.size == 0:
             context().judge.notify_layer_upload(self.upload.id)
         limit = context().settings.limits.blob_bytes - self.upload.size
-        self._body = Body(limit=limit, length=length, on_pause=self._renew)
-        with context().bodies.one(caller().name):
+        with room.kept(limit), context().bodies.one(caller().name):
+            self._body = Body(limit=room.least(limit), length=length, on_pause=self._renew)
             self.upload = context().store.append(self.upload, self._body)
 
     def check(self) -> None:
@@ -175,7 +183,7 @@ class _Session:
                     lease=self.lease,
                 )
                 forget_upload(conn, self.upload.id)
-        except LeaseLostError:
+        except (LeaseLostError, QuotaError):
             self._forget()
             raise
         self.over, self.lease = True, None
@@ -231,39 +239,36 @@ def _held(repository: str, upload_id: str, digest: Digest | None = None) -> Iter
 
 def _put_whole(repository: str, digest: Digest) -> Response:
     """The monolithic form: the whole blob in the POST."""
-    leases = context().leases
+    leases, room, limit = context().leases, _room(repository), context().settings.limits.blob_bytes
+    room.check(announced() or 1)
     with leases.held(digest, why="push", size=announced() or 0) as lease:
-        body = Body(
-            limit=context().settings.limits.blob_bytes, length=announced(), on_pause=lambda: leases.renew(lease)
-        )
-        with context().bodies.one(caller().name):
+        with room.kept(limit), context().bodies.one(caller().name):
+            body = Body(limit=room.least(limit), length=announced(), on_pause=lambda: leases.renew(lease))
             size = context().store.put(digest, body.to_the_end())
         with context().catalogue.write() as conn:
             add_blob(conn, repository, digest, size, by=caller().name, now=context().clock(), lease=lease)
     return _created(repository, digest)
 
 
+def _room(repository: str) -> Room:
+    """What the quotas leave the caller to bring."""
+    with context().catalogue.look() as conn:
+        return room_under_quotas(conn, repository, caller().name)
+
+
 def _mount(repository: str, digest: Digest) -> bool:
     """Take a blob from a repository that the caller may read; False in every other case, whatever the cause (R4)."""
     principal = caller()
     named = request.args.get("from")
-    with context().catalogue.read() as conn:
-        if named is None:
-            sources = repositories_with(conn, digest)
-        else:
-            try:
-                sources = (check_repository(named),)
-            except SpecError:
-                return False
-        readable = [
-            name for name in sources if may_read(principal.role, None, in_scope=principal.in_scope(name)) is Sight.READ
-        ]
-        found = [name for name in readable if blob_size(conn, name, digest) is not None]
-    if not found:
+    with context().catalogue.look() as conn:
+        # One query either way, which asks the repositories that the caller may read and no other: how long it takes
+        # says nothing about those that it may not.
+        found = readable_with(conn, principal, digest, only=named)
+    if found is None:
         return False
     with context().catalogue.write() as conn:
         # Looked at again: since the look before, it may have been taken out of there, and be on its way out.
-        return mount_blob(conn, found, repository, digest, by=principal.name, now=context().clock())
+        return mount_blob(conn, [found], repository, digest, by=principal.name, now=context().clock())
 
 
 def _announced_length(repository: str, upload: Upload) -> int | None:

@@ -180,16 +180,6 @@ def manifest_using(conn: Connection, repository: str, digest: Digest) -> Digest 
     )
 
 
-def repositories_with(conn: Connection, digest: Digest) -> tuple[str, ...]:
-    """The repositories that hold a blob, by name."""
-    table = repository_blobs
-    return tuple(
-        conn.scalars(
-            select(table.c.repository).where(table.c.digest == digest).order_by(table.c.repository).limit(1000)
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
     """The best state of any manifest that reaches a blob: with its reason, its sentence and the Decision behind it."""

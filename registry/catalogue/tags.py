@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
 from ocispec.digest import Digest
 from registry.catalogue.blobs import STARTING
@@ -118,10 +118,7 @@ def list_tags(
     return None
 
 
-def list_repositories(conn: Connection, *, after: str, limit: int) -> tuple[str, ...]:
-    """At most `limit` names of repositories that come after `after`."""
-    return tuple(
-        conn.scalars(
-            select(repositories.c.name).where(repositories.c.name > after).order_by(repositories.c.name).limit(limit)
-        )
-    )
+def list_repositories(conn: Connection, *, within: ColumnElement[bool], after: str, limit: int) -> tuple[str, ...]:
+    """At most `limit` names of repositories that come after `after`, of those of which `within` is true."""
+    name = repositories.c.name
+    return tuple(conn.scalars(select(name).where(name > after, within).order_by(name).limit(limit)))

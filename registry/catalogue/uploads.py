@@ -6,15 +6,26 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from registry.catalogue.database import insert_row
 from registry.catalogue.schema import uploads
-from registry.errors import UploadBusyError, UploadUnknownError
+from registry.errors import TooManyRequestsError, UploadBusyError, UploadUnknownError
 from registry.store.interface import Upload
 
 HOLD: Final = timedelta(seconds=60)
 """How long a request holds a session without renewing; one that died blocks it for so long."""
+
+
+def check_sessions(conn: Connection, account: str, *, most: int) -> None:
+    """Check that an account may begin another session.
+
+    Raises:
+        TooManyRequestsError: it has as many open as it may.
+    """
+    having = conn.scalar(select(func.count()).select_from(uploads).where(uploads.c.account == account)) or 0
+    if having >= most:
+        raise TooManyRequestsError(f"account {account}: {having} uploads are open, expected at most {most}")
 
 
 def add_upload(conn: Connection, upload: Upload, *, repository: str, account: str, now: datetime) -> None:
@@ -47,6 +58,11 @@ def find_upload(conn: Connection, upload_id: str, *, repository: str, account: s
     if row is None:
         raise UploadUnknownError(f"upload {upload_id[:80]!r}: not known in {repository}")
     return Upload(id=row.id, size=row.size, digest=row.digest, parts=row.parts)
+
+
+def bytes_under_way(conn: Connection, account: str) -> int:
+    """What an account has sent to sessions that are still open, as far as requests that ended brought it."""
+    return int(conn.scalar(select(func.coalesce(func.sum(uploads.c.size), 0)).where(uploads.c.account == account)) or 0)
 
 
 def hold_upload(

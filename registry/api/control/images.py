@@ -31,6 +31,7 @@ from registry.api.base import digest_of, json_response, page_size, repository_na
 from registry.api.control.shared import as_json, digest_text, number_argument, require_role
 from registry.assemble import MAX_JSON
 from registry.catalogue import schema
+from registry.catalogue.scope import in_scope
 from registry.catalogue.tags import find_tag
 from registry.context import caller, context
 from registry.errors import ManifestUnknownError, NameUnknownError, UnsupportedRequestError
@@ -59,6 +60,8 @@ def list_images() -> Response:
     if after:
         name, _, digest = after.rpartition("@")
         query = query.where(tuple_(_IMAGES.repository, _IMAGES.digest) > (repository_name(name), digest_of(digest)))
+    if caller().role is not Role.ADMIN:
+        query = query.where(in_scope(caller(), _IMAGES.repository))
     found: list[JsonValue] = []
     following: str | None = None
     with context().catalogue.read() as conn:

@@ -1,0 +1,39 @@
+"""What of the catalogue somebody may read, as conditions of a query: what is out of scope is not even fetched."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, true
+
+from ocispec.digest import Digest
+from registry.access import Principal, Right
+from registry.catalogue.schema import repository_blobs
+
+_ESCAPE = "\\"
+
+
+def in_scope(principal: Principal, repository: ColumnElement[str]) -> ColumnElement[bool]:
+    """True of the rows of repositories that `principal` may pull from."""
+    return and_(true(), *(_any(patterns, repository) for patterns in principal.patterns(Right.PULL)))
+
+
+def readable_with(conn: Connection, principal: Principal, digest: Digest, *, only: str | None = None) -> str | None:
+    """A repository that `principal` may pull from and that holds a blob; with `only`, that one or none."""
+    held = repository_blobs.c
+    wanted = held.digest == digest
+    if only is not None:
+        # Where the caller may not pull, nothing is asked about the repository that it named.
+        wanted &= held.repository == only if principal.in_scope(only) else false()
+    return conn.scalar(select(held.repository).where(wanted, in_scope(principal, held.repository)).limit(1))
+
+
+def _any(patterns: tuple[str, ...], repository: ColumnElement[str]) -> ColumnElement[bool]:
+    if "*" in patterns:
+        return true()
+    return or_(false(), *(repository.like(_like(pattern), escape=_ESCAPE) for pattern in patterns))
+
+
+def _like(pattern: str) -> str:
+    """A glob for LIKE. The names of repositories are lower case, so it is none that SQLite's LIKE takes for equal."""
+    for special in (_ESCAPE, "%", "_"):
+        pattern = pattern.replace(special, _ESCAPE + special)
+    return pattern.replace("*", "%").replace("?", "_")
