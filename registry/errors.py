@@ -66,6 +66,10 @@ class CatalogueLostError(CatalogueError):
     """The connection to the database was lost; a transaction that was just being committed may count."""
 
 
+class CollectionLostError(RegistryError):
+    """A run of the collector is not, or not any more, the one that goes on."""
+
+
 class AccountError(RegistryError):
     """An account cannot be made as asked."""
 

@@ -22,7 +22,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_, select, update
 
 from ocispec.digest import Digest
-from registry.catalogue.database import hold_name, insert_new, insert_row, take_name
+from registry.catalogue.database import insert_new, insert_row
+from registry.catalogue.locks import hold_name, take_name
 from registry.catalogue.schema import blobs, holds, leases, repository_blobs
 from registry.errors import BlobBusyError, LeaseLostError
 

@@ -18,6 +18,8 @@ class Lock(IntEnum):
     """Appending to the audit chain, and counting what is used of quotas."""
     RULES = 0x7072756C
     """Changing rules, while nobody is in the middle of keeping to the old ones."""
+    COLLECTION = 0x7072636C
+    """Beginning a run of the collector."""
 
 
 def hold(conn: Connection, lock: Lock, *, shared: bool = False) -> None:
@@ -25,3 +27,20 @@ def hold(conn: Connection, lock: Lock, *, shared: bool = False) -> None:
     if conn.dialect.name == "postgresql":
         function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
         conn.execute(text(f"SELECT {function}(:lock)"), {"lock": int(lock)})
+
+
+def hold_name(conn: Connection, name: str) -> None:
+    """Have nobody take what is called so (`take_name`) before this transaction ends; many may hold it at a time.
+
+    Names that fall together (one pair in 2^64) only wait for each other.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"), {"name": name})
+
+
+def take_name(conn: Connection, name: str) -> bool:
+    """Be the only one in this transaction to do with what is called so; False, at once, if somebody holds it."""
+    if conn.dialect.name != "postgresql":
+        return True
+    taken = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+    return bool(conn.scalar(taken, {"name": name}))
