@@ -31,8 +31,7 @@ def test_memory_that_was_begun_anew_does_not_sign_until_it_is_adopted() -> None:
         built = image()
         live.push("team/base", built, "1")
         live.approve("team/base", built, "base", live.ring.alice, live.ring.bob)
-        found = live.status("team/base", built.digest)
-        assert found["state"] == "cleared", found
+        live.until("team/base", built.digest, "cleared")
 
 
 def test_other_key_does_not_sign_under_the_memory_of_the_first() -> None:
