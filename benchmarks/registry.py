@@ -133,9 +133,7 @@ class Run:
             upload = Upload(send=send)
             self._large(f"Upload of 100 MiB by {title}, on the disk", (self.peer, *self.writers), upload.take)
             unsynced = statistics.median(upload.acknowledged)
-            print(
-                f"  {'as acknowledged':<20}{LARGE / MIB / unsynced:8.0f}   (docker-registry, before its folders are synced)"
-            )
+            print(f"  {'as acknowledged':<20}{LARGE / MIB / unsynced:8.0f}   (docker-registry, folders unsynced)")
 
     def _large(self, title: str, ways: Sequence[Way], take: Callable[[Way], Measured]) -> None:
         found = by_turns(ways, self.rounds, take)
