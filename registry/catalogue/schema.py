@@ -150,7 +150,7 @@ repository_blobs = Table(
     ForeignKeyConstraint(["digest"], ["blobs.digest"]),
 )
 """Which repository holds which blob: pushed to it, or mounted by somebody who might read the source."""
-Index("repository_blobs_by_digest", repository_blobs.c.digest)
+Index("repository_blobs_by_digest", repository_blobs.c.digest, repository_blobs.c.repository)
 
 leases = Table(
     "leases",
@@ -477,6 +477,7 @@ collections = Table(
     Column("requested_by", _NAME, nullable=False),
     Column("dry_run", Boolean, nullable=False),
     Column("state", bytewise(8), nullable=False),
+    Column("worker", bytewise(64), nullable=False),
     Column("started", Moment),
     Column("ended", Moment),
     Column("until", Moment),  # when a run that is going on counts as dead, unless it says that it is not

@@ -29,7 +29,17 @@ def readable_with(conn: Connection, principal: Principal, digest: Digest, *, onl
 def _any(patterns: tuple[str, ...], repository: ColumnElement[str]) -> ColumnElement[bool]:
     if "*" in patterns:
         return true()
-    return or_(false(), *(repository.like(_like(pattern), escape=_ESCAPE) for pattern in patterns))
+    return or_(false(), *(_one(pattern, repository) for pattern in patterns))
+
+
+def _one(pattern: str, repository: ColumnElement[str]) -> ColumnElement[bool]:
+    """A name or prefix is looked up in an index, so that it does not matter what other repositories there are."""
+    if "*" not in pattern and "?" not in pattern:
+        return repository == pattern
+    prefix = pattern.removesuffix("*")
+    if "*" not in prefix and "?" not in prefix:
+        return (repository >= prefix) & (repository < prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    return repository.like(_like(pattern), escape=_ESCAPE)
 
 
 def _like(pattern: str) -> str:
