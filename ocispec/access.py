@@ -32,24 +32,35 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCertificate:
+    """Files of a certificate chain and of its private key, without a passphrase (PEM)."""
+
+    chain: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """How one registry is reached.
 
     `ca_file` holds the only certificate authorities (PEM) that are believed for it; None means the system's.
-    `plain_http` allows HTTP to a loopback address. `token_hosts` (host or host:port) may be sent the credentials
-    when the registry names them as its token service. `timeout` are seconds without a byte, `attempts` the
-    tries of a request that changes nothing, `first_delay` the seconds before the second try (doubled each
-    time, 5 at most), `min_rate` the bytes a second below which a body is given up after a first minute.
+    `client_certificate` (PEM, with its key) is shown to the registry's own host alone. `plain_http` allows HTTP to a
+    loopback address. `token_hosts` (host or host:port) may be sent the credentials when the registry names them as its
+    token service. `timeout` are seconds without a byte, `attempts` the tries of a request that changes nothing,
+    `first_delay` the seconds before the second try (doubled each time, 5 at most), `min_rate` the bytes a second below
+    which a body is given up after `grace` seconds.
     """
 
     credentials: Credentials | None = None
     ca_file: Path | None = None
+    client_certificate: ClientCertificate | None = None
     plain_http: bool = False
     token_hosts: tuple[str, ...] = ()
     timeout: float = 30.0
     attempts: int = 5
     first_delay: float = 0.2
     min_rate: int = 16 * 1024
+    grace: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

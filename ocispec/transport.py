@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 from urllib.parse import urljoin, urlsplit
 
-from ocispec.access import Access, Origin
+from ocispec.access import Access, ClientCertificate, Origin
 from ocispec.challenge import Authenticator
 from ocispec.errors import SourceError, SpecError
 from ocispec.localfile import read_all
@@ -39,8 +39,6 @@ MAX_IDLE: Final = 4
 _AGAIN: Final = frozenset({429, 502, 503, 504})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _SAFE: Final = frozenset({"GET", "HEAD"})
-_GRACE: Final = 60.0
-"""Seconds for any body; beyond them the minimum rate counts."""
 
 
 class Reach:
@@ -73,7 +71,7 @@ class Response(ChunkStream):
     """An answer: status, headers, and the body as a stream. Must be closed."""
 
     def __init__(
-        self, raw: http.client.HTTPResponse, wire: _Wire, *, min_rate: int, done: Callable[[_Wire, bool], None]
+        self, raw: http.client.HTTPResponse, wire: _Wire, *, access: Access, done: Callable[[_Wire, bool], None]
     ) -> None:
         super().__init__()
         self.status = raw.status
@@ -84,7 +82,7 @@ class Response(ChunkStream):
         self._expected = raw.length
         self._got = 0
         self._ended = raw.isclosed() or raw.length == 0
-        self._min_rate = min_rate
+        self._access = access
         self._started = time.monotonic()
 
     def header(self, name: str) -> str:
@@ -124,8 +122,10 @@ class Response(ChunkStream):
                 raise SourceError(
                     f"{self.url_origin}: the answer broke off: got {self._got} bytes, want {self._expected}"
                 )
-        elif (spent := time.monotonic() - self._started - _GRACE) > 0 and self._got < spent * self._min_rate:
-            raise SourceError(f"{self.url_origin}: the answer is slower than {self._min_rate} bytes a second")
+        elif (spent := time.monotonic() - self._started - self._access.grace) > 0 and (
+            self._got < spent * self._access.min_rate
+        ):
+            raise SourceError(f"{self.url_origin}: the answer is slower than {self._access.min_rate} bytes a second")
         elif self._got == self._expected:
             self._ended = True
         return chunk
@@ -156,12 +156,12 @@ class Transport:
         """Check the address; nothing is sent yet.
 
         Raises:
-            SpecError: see Origin.of_registry; or the CA file cannot be read.
+            SpecError: see Origin.of_registry; or the CA file or the client certificate cannot be read.
         """
         self.registry = registry
         self.origin = Origin.of_registry(registry, plain_http=access.plain_http)
         self._access = access
-        self._tls = _tls(access) if self.origin.scheme == "https" else None
+        self._tls = _tls(access, access.client_certificate) if self.origin.scheme == "https" else None
         self._authenticator = Authenticator(self.origin, access)
         self._reach: int | None = None
         self._idle: list[_Wire] = []
@@ -217,6 +217,23 @@ class Transport:
                 continue
             return response
 
+    def fetch(self, url: str) -> Response:
+        """GET an absolute URL that the other side named, which may be another host: no credentials, no redirects.
+
+        Raises:
+            SpecError: not http or https, from https to http, or an address that is nearer to us than its own.
+            SourceError: no answer.
+        """
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise SpecError(f"{self.origin}: {url[:200]!r} is no URL: {error}") from None
+        origin = Origin.of_url(parts)
+        if origin.scheme == "http" and self.origin.scheme != "http":
+            raise SpecError(f"{self.origin}: {str(origin)[:200]!r}: from https to http is not followed")
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        return self._exchange(origin, "GET", target, {"User-Agent": USER_AGENT, "Accept": "application/json"}, None)
+
     def _answer(self, response: Response, scope: str) -> bool:
         # True if the request may be sent again, with what the challenge asked for.
         try:
@@ -238,7 +255,7 @@ class Transport:
         self, method: str, target: str, scope: str, headers: Mapping[str, str], body: bytes | BinaryIO | None
     ) -> Response:
         origin, where = self.origin, target
-        authorization = self._authenticator.header(scope)
+        authorization = self._authenticator.header(scope, self._fetch_token)
         for _ in range(MAX_REDIRECTS + 1):
             sent = {"User-Agent": USER_AGENT, **headers}
             if authorization and origin == self.origin:
@@ -276,7 +293,7 @@ class Transport:
                     continue  # the other side closed a kept connection, as it may: a new one decides
                 raise SourceError(f"{origin}: no answer: {_reason(error)}") from error
             wire.used = True
-            return Response(raw, wire, min_rate=self._access.min_rate, done=self._give_back)
+            return Response(raw, wire, access=self._access, done=self._give_back)
 
     def _wire(self, origin: Origin) -> _Wire:
         with self._lock:
@@ -300,7 +317,9 @@ class Transport:
     def _connection(self, origin: Origin) -> http.client.HTTPConnection:
         if origin.scheme == "http":
             return http.client.HTTPConnection(origin.host, origin.port, timeout=self._access.timeout, blocksize=CHUNK)
-        context = self._tls or _tls(self._access)
+        # Our certificate says who we are: only the registry's own host is shown it, also on another port (its realm's).
+        mine = self._tls if origin.host == self.origin.host else None
+        context = mine or _tls(self._access, None)
         return http.client.HTTPSConnection(
             origin.host, origin.port, timeout=self._access.timeout, blocksize=CHUNK, context=context
         )
@@ -326,11 +345,18 @@ class Transport:
         return self._exchange(origin, "GET", target, {"User-Agent": USER_AGENT, **headers}, None)
 
 
-def _tls(access: Access) -> ssl.SSLContext:
+def _tls(access: Access, shown: ClientCertificate | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(access.ca_file) if access.ca_file is not None else None)
+        context = ssl.create_default_context(cafile=str(access.ca_file) if access.ca_file is not None else None)
     except (OSError, ssl.SSLError) as error:
         raise SourceError(f"CA file {access.ca_file}: {_reason(error)}") from error
+    if shown is not None:
+        try:
+            # Without a function for the passphrase, OpenSSL would ask at the terminal for one.
+            context.load_cert_chain(shown.chain, shown.key, password=lambda: b"")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise SourceError(f"client certificate {shown.chain}: {_reason(error)}") from error
+    return context
 
 
 def _reason(error: Exception) -> str:

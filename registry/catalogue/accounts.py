@@ -213,7 +213,7 @@ def _change(conn: Connection, name: str, **values: object) -> None:
 
 def _new_version() -> int:
     # By chance, so that an account that is made again under a name never has a version that one before it had.
-    return secrets.randbits(62)
+    return secrets.randbits(52)  # tokens carry it as a JSON number
 
 
 def _account(row: Row[tuple[object, ...]]) -> Account:

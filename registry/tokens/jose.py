@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from jwt import PyJWS, PyJWT
-from jwt.exceptions import PyJWTError
-
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt import PyJWS, PyJWT
+from jwt.exceptions import PyJWTError
+
 from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue, parse_object
 from registry.errors import TokenError

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from registry.audit import Audit, Event
 from registry.catalogue.database import Catalogue
 from registry.catalogue.generations import ACCOUNTS, generation
@@ -31,7 +32,7 @@ MAX_KNOWN: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A key of this process; `until` is when it signs no more, `withdrawals` as of when it was known to be published."""
+    """A key of this process; `until` is when it signs no more, `withdrawals` as of when it was known as published."""
 
     id: str
     private: Ed25519PrivateKey

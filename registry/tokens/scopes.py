@@ -57,7 +57,7 @@ class Scope:
     @property
     def grant(self) -> Grant:
         """What a scope of a repository gives."""
-        rights = frozenset(right for action in self.actions for right in _RIGHTS[action])
+        rights = frozenset(right for action in self.actions for right in _RIGHTS.get(action, ()))
         return Grant(pattern=self.name, rights=rights)
 
 
