@@ -3,6 +3,8 @@
 Each record holds the hash of the one before it, so a record that is changed, removed, or put in later breaks
 every hash after it; checkpoints, signed by the registry's signer, fix the head, so the whole chain cannot be
 written anew either. A change is recorded in the transaction that makes it: neither is there without the other.
+The records of a transaction are written at its end, since from there on nobody else can write any: on PostgreSQL
+all that is recorded passes here one after the other, and what a transaction did before need not.
 
 Reads are recorded in batches (`ReadLog`), at most BATCH_SECONDS after they were answered. A registry that is
 killed loses at most the reads of that time; changes are never lost.
@@ -29,6 +31,8 @@ from policy.evidence import Verify
 from policy.statements import AuditCheckpoint
 from policy.times import format_time, parse_time
 from registry.catalogue import schema
+from registry.catalogue.columns import storable
+from registry.catalogue.database import run_last
 
 GENESIS: Final = "0" * 64
 """What stands as the hash before the first record."""
@@ -37,6 +41,9 @@ BATCH_SECONDS: Final = 1.0
 MAX_BATCH: Final = 1000
 MAX_TEXT: Final = 4096
 """Characters of each text of a record; more is cut off, with a mark."""
+
+MAX_NAME: Final = 255
+"""Characters of its principal and source."""
 
 _LOCK: Final = 0x70726174
 """The advisory lock under which PostgreSQL lets one transaction at a time append (SQLite has one writer anyway)."""
@@ -56,8 +63,11 @@ class Event(StrEnum):
     TRUST = "trust"
     ADVISORIES = "advisories"
     ACCOUNT = "account"
+    RULE = "rule"
     REFUSED = "refused"
     READ = "read"
+    LOGIN = "login"
+    TOKEN_KEY = "token-key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +144,19 @@ class Audit:
         subject: str = "",
         before: str = "",
         after: str = "",
-    ) -> Record:
-        """Add one record in the caller's writing transaction, and return it.
+    ) -> None:
+        """Add one record in the caller's writing transaction, at its end.
 
         `principal` is an account's name (or `registry`), `source` the address it came from.
         """
         entry = Entry(event=event, principal=principal, source=source, subject=subject, before=before, after=after)
-        return self.append_all(conn, [entry])[0]
+        self.append_all(conn, [entry])
 
-    def append_all(self, conn: Connection, entries: Sequence[Entry]) -> tuple[Record, ...]:
-        """Add several records, in order."""
+    def append_all(self, conn: Connection, entries: Sequence[Entry]) -> None:
+        """Add several records, in order, at the end of the caller's writing transaction."""
+        run_last(conn, self._write, entries)
+
+    def _write(self, conn: Connection, entries: list[Entry]) -> None:
         if conn.dialect.name == "postgresql":
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         seq, previous = head(conn)
@@ -154,7 +167,6 @@ class Audit:
             seq, previous = record.seq, record.hash
         if records:
             conn.execute(insert(schema.audit), [_row(record) for record in records])
-        return tuple(records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,19 +187,13 @@ class Entry:
             seq=seq,
             time=time,
             event=str(self.event),
-            principal=_bounded(self.principal),
-            source=_bounded(self.source),
-            subject=_bounded(self.subject),
-            before=_bounded(self.before),
-            after=_bounded(self.after),
+            principal=storable(self.principal, MAX_NAME),
+            source=storable(self.source, MAX_NAME),
+            subject=storable(self.subject, MAX_TEXT),
+            before=storable(self.before, MAX_TEXT),
+            after=storable(self.after, MAX_TEXT),
             previous=previous,
         ).sealed()
-
-
-def _bounded(value: str) -> str:
-    # What a client sent may hold lone surrogates, which no JSON can: they are shown, not believed.
-    clean = value.encode("utf-8", "backslashreplace").decode()
-    return clean if len(clean) <= MAX_TEXT else clean[: MAX_TEXT - 1] + "…"
 
 
 def _row(record: Record) -> dict[str, object]:

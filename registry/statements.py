@@ -340,7 +340,7 @@ class CatalogueStatements:
         table, keyed = schema.statements, schema.statement_keys
         alive = (_TABLE.expires.is_(None)) | (_TABLE.expires > self.now)
         found = self.conn.execute(
-            select(_TABLE.digest, _TABLE.envelope)
+            select(_TABLE.digest, _TABLE.envelope, _TABLE.received)
             .select_from(table.join(keyed, keyed.c.statement == _TABLE.digest))
             .where(keyed.c.key.in_((*keys, "waiver")), alive)
             .distinct()

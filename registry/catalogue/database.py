@@ -1,64 +1,54 @@
-"""The one place that opens connections to the catalogue.
+"""Transactions on the catalogue: the one place that opens connections to it.
 
-SQLite runs in WAL mode with synchronous=FULL: what was acknowledged survives a crash of the machine. A writing
-transaction takes its lock at once (BEGIN IMMEDIATE), because one that read first and then wants to write can be
-told to start over; threads of this process queue up for it in order, other processes wait by busy_timeout.
+Where several transactions change things at the same time, SQLite lets one in after the other: threads of this process
+queue up in order, other processes wait by busy_timeout. On PostgreSQL they run beside each other (READ COMMITTED), and
+what must not happen at the same time takes a lock (`locks.py`).
 """
 
 from __future__ import annotations
 
-import sqlite3
+import random
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
+from sqlalchemy import Connection, Engine, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from registry.catalogue.engines import BEGIN, open_engine
+from registry.catalogue.failures import translated
 from registry.catalogue.upgrade import bring_up_to_date
-from registry.errors import CatalogueError, StorageFullError
+from registry.errors import CatalogueConflictError
 
-BUSY_SECONDS: Final = 20
-"""How long a transaction waits for another process's."""
+TRIES: Final = 6
+"""How often `change` begins anew; the pauses between add up to a second at most."""
 
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16000",
-)
-
-_READ: Final = ("BEGIN",)
 _DURABLE: Final = ("PRAGMA synchronous = FULL", "BEGIN IMMEDIATE")
 _VOLATILE: Final = ("PRAGMA synchronous = NORMAL", "BEGIN IMMEDIATE")
+_LAST: Final = "pratique_last"
+
+T = TypeVar("T")
 
 
 class Catalogue:
     """Transactions on the catalogue at `url`; for many threads."""
 
-    def __init__(self, url: str, *, connections: int = 64) -> None:
+    def __init__(self, url: str, *, connections: int = 16) -> None:
         """Prepare up to `connections` connections; none is opened yet.
 
         Raises:
             CatalogueError: the URL is not one of a database that we know.
         """
-        try:
-            self._engine = create_engine(url, pool_size=connections, max_overflow=8, pool_timeout=BUSY_SECONDS)
-        except (SQLAlchemyError, ImportError) as error:
-            raise CatalogueError(f"catalogue: {error}") from error
-        self._sqlite = self._engine.dialect.name == "sqlite"
-        if self._sqlite:
-            event.listen(self._engine, "connect", _prepare)
-            event.listen(self._engine, "begin", _begin)
-        self._writing = threading.Lock() if self._sqlite else nullcontext()
-        self._looking_engine: Engine = self._engine.execution_options(pratique_begin=())
-        self._writing_engine: Engine = self._engine.execution_options(pratique_begin=_DURABLE)
-        self._volatile_engine: Engine = self._engine.execution_options(pratique_begin=_VOLATILE)
+        self._engine = open_engine(url, connections=connections)
+        serial = self._engine.dialect.name == "sqlite"
+        self._writing = threading.Lock() if serial else nullcontext()
+        options = _ON_SQLITE if serial else _ON_POSTGRESQL
+        self._reading_engine: Engine = self._engine.execution_options(**options["read"])
+        self._looking_engine: Engine = self._engine.execution_options(**options["look"])
+        self._writing_engine: Engine = self._engine.execution_options(**options["write"])
+        self._volatile_engine: Engine = self._engine.execution_options(**options["volatile"])
 
     def create(self) -> None:
         """Make the tables where there are none, and bring older ones to this release (`upgrade.py`).
@@ -66,7 +56,7 @@ class Catalogue:
         Raises:
             CatalogueError: the database cannot be used, or was made by a later release.
         """
-        with _translated():
+        with translated():
             bring_up_to_date(self._engine)
 
     @contextmanager
@@ -76,7 +66,7 @@ class Catalogue:
         Raises:
             CatalogueError: the database failed.
         """
-        with _translated(), self._engine.connect() as conn:
+        with translated(), self._reading_engine.connect() as conn:
             yield conn
 
     @contextmanager
@@ -86,7 +76,7 @@ class Catalogue:
         Raises:
             CatalogueError: the database failed.
         """
-        with _translated(), self._looking_engine.connect() as conn:
+        with translated(), self._looking_engine.connect() as conn:
             yield conn
 
     @contextmanager
@@ -94,25 +84,76 @@ class Catalogue:
         """A transaction that is committed, durably, when the block ends, and undone when it raises.
 
         One that need not be durable survives a crash of this process, but perhaps not of the machine: for what
-        nobody was promised, like how far an upload has come.
+        nobody was promised, like how far an upload has come. What several rows must agree on is for `change`, which
+        is told to begin anew less often than its caller.
+
+        Raises:
+            CatalogueConflictError: undone because of another transaction; done again, it may succeed.
+            StorageFullError, CatalogueError: the database failed; nothing was changed.
+        """
+        engine = self._writing_engine if durable else self._volatile_engine
+        with translated(), self._writing, engine.connect() as conn:
+            last: dict[Callable[[Connection, list[Any]], None], list[Any]] = {}
+            conn.execution_options(**{_LAST: last})
+            with conn.begin():
+                yield conn
+                for run, items in last.items():
+                    run(conn, items)
+
+    def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Do `work` in a transaction as of `write`, and anew if another one was in its way; returns what it returns.
 
         Raises:
             StorageFullError, CatalogueError: the database failed; nothing was changed.
         """
-        engine = self._writing_engine if durable else self._volatile_engine
-        with _translated(), self._writing, engine.begin() as conn:
-            yield conn
+        for attempt in range(TRIES):
+            try:
+                with self.write(durable=durable) as conn:
+                    return work(conn)
+            except CatalogueConflictError:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0.5, 1) * 0.02 * 2**attempt)  # noqa: S311 -- not a secret
+        raise AssertionError("TRIES is at least 1")
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
 
 
+_ON_SQLITE: Final[dict[str, dict[str, Any]]] = {
+    "read": {BEGIN: ("BEGIN",)},
+    "look": {BEGIN: ()},
+    "write": {BEGIN: _DURABLE},
+    "volatile": {BEGIN: _VOLATILE},
+}
+
+_ON_POSTGRESQL: Final[dict[str, dict[str, Any]]] = {
+    "read": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+    "look": {"isolation_level": "AUTOCOMMIT"},
+    "write": {BEGIN: ()},
+    "volatile": {BEGIN: ("SET LOCAL synchronous_commit TO OFF",)},
+}
+
+
+def run_last(conn: Connection, run: Callable[[Connection, list[T]], None], items: Iterable[T]) -> None:
+    """Have `run` called with these items at the end of the transaction of `write`, once with all that it was given.
+
+    For what must be locked for as short a time as possible. Outside of `write` it is called at once.
+    """
+    last = conn.get_execution_options().get(_LAST)
+    if last is None:
+        run(conn, list(items))
+    else:
+        last.setdefault(run, []).extend(items)
+
+
 def insert_new(conn: Connection, table: Table, **values: object) -> bool:
     """Insert a row unless one with its key is there; True if it was inserted."""
     dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
-    done = conn.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-    return bool(done.rowcount)
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    # Without the option psycopg's count is -1 once the cursor is closed.
+    return conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount > 0
 
 
 def put_row(conn: Connection, table: Table, *, keep: Collection[str] = (), **values: object) -> None:
@@ -124,48 +165,14 @@ def put_row(conn: Connection, table: Table, *, keep: Collection[str] = (), **val
     conn.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
 
 
-def hold_name(conn: Connection, name: str) -> None:
-    """Have nobody take what is called so (`take_name`) before this transaction ends; many may hold it at a time.
-
-    SQLite has one writer at a time anyway. Names that fall together (one pair in 2^64) only wait for each other.
-    """
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"), {"name": name})
-
-
-def take_name(conn: Connection, name: str) -> bool:
-    """Be the only one in this transaction to do with what is called so; False, without waiting, if somebody holds it."""
-    if conn.dialect.name != "postgresql":
-        return True
-    taken = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
-    return bool(conn.scalar(taken, {"name": name}))
+def insert_or_change(
+    conn: Connection, table: Table, *, key: Collection[str], values: dict[str, object], change: dict[str, object]
+) -> None:
+    """Insert a row, or make `change` to the one with the same values in the columns `key`, in one step."""
+    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
+    conn.execute(dialect.insert(table).values(**values).on_conflict_do_update(index_elements=key, set_=change))
 
 
 def insert_row(conn: Connection, table: Table, **values: object) -> None:
     """Insert a row."""
     conn.execute(insert(table).values(**values))
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves; the module would only do so before a change
-    for pragma in _PRAGMAS:
-        connection.execute(pragma)
-
-
-def _begin(conn: Connection) -> None:
-    for statement in conn.get_execution_options().get("pratique_begin", _READ):
-        conn.exec_driver_sql(statement)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The one place where the database's errors become ours."""
-    try:
-        yield
-    except DBAPIError as error:
-        text = str(error.orig)
-        if "disk is full" in text or "No space left" in text:
-            raise StorageFullError(f"catalogue: no room left ({text})") from error
-        raise CatalogueError(f"catalogue: {text}") from error
-    except SQLAlchemyError as error:
-        raise CatalogueError(f"catalogue: {error}") from error

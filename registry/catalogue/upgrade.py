@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, delete, insert, inspect, select, text
 
+from registry.catalogue.engines import BEGIN, BUSY_SECONDS
 from registry.catalogue.schema import meta
 from registry.errors import CatalogueError
 
@@ -26,6 +27,11 @@ _MOVED: Final = "in alembic_version"
 
 _LOCK: Final = 0x70726D67
 """The advisory lock under which PostgreSQL lets one instance at a time change tables."""
+
+_BEGIN: Final = {
+    "sqlite": ("PRAGMA foreign_keys = OFF", "BEGIN IMMEDIATE"),
+    "postgresql": ("SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0"),
+}
 
 _VERSION: Final = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
@@ -46,8 +52,7 @@ def bring_up_to_date(engine: Engine) -> None:
         tables = set(inspect(conn).get_table_names())
         if _VERSION.name in tables and _revision(conn) == newest_revision():
             return
-    conn = engine.execution_options(pratique_begin=("PRAGMA foreign_keys = OFF", "BEGIN IMMEDIATE")).connect()
-    with conn:
+    with engine.execution_options(**{BEGIN: _BEGIN[engine.dialect.name]}).connect() as conn:
         conn.detach()  # this connection does not check foreign keys: nobody else must get it
         with conn.begin():
             _upgrade(conn)
@@ -56,6 +61,8 @@ def bring_up_to_date(engine: Engine) -> None:
 def _upgrade(conn: Connection) -> None:
     if conn.dialect.name == "postgresql":
         conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        # Instances of the release before may run: what they hold is waited for, but not while all queue up behind us.
+        conn.execute(text(f"SET LOCAL lock_timeout = {BUSY_SECONDS * 1000}"))
     found = _found(conn)
     if found == newest_revision():
         return  # another instance was here first

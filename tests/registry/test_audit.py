@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, select
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, select
 
 from policy.errors import TrustError
 from policy.model import Signed
 from policy.statements import Statement
-from registry.audit import GENESIS, MAX_TEXT, Audit, AuditReport, Event, ReadLog, Record, head, read, verify
+from registry.audit import GENESIS, MAX_NAME, MAX_TEXT, Audit, AuditReport, Event, ReadLog, Record, head, read, verify
 from registry.catalogue import schema
+from registry.catalogue.database import Catalogue
+from tests.support.postgres import Postgres
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    made = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
-    schema.metadata.create_all(made)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
@@ -35,13 +28,13 @@ def audit() -> Audit:
     return Audit(lambda: NOW + timedelta(seconds=next(ticks)))
 
 
-def _chain(engine: Engine, audit: Audit, length: int = 5) -> tuple[Record, ...]:
-    with engine.begin() as conn:
+def _chain(catalogue: Catalogue, audit: Audit, length: int = 5) -> tuple[Record, ...]:
+    with catalogue.write() as conn:
         for number in range(length):
             audit.append(
                 conn, Event.STATE, principal="registry", subject=f"app@{number}", before="quarantined", after="denied"
             )
-    with engine.connect() as conn:
+    with catalogue.read() as conn:
         return read(conn, after=0, limit=100)
 
 
@@ -53,26 +46,30 @@ def _verify(records: tuple[Record, ...], *checkpoints: bytes) -> AuditReport:
     return verify(records, checkpoints, verify_envelope=_no_keys, registry="registry.test")
 
 
-def test_chain_links_from_the_first_record(engine: Engine, audit: Audit) -> None:
-    records = _chain(engine, audit)
+def test_chain_links_from_the_first_record(catalogue: Catalogue, audit: Audit) -> None:
+    records = _chain(catalogue, audit)
     assert [record.seq for record in records] == [1, 2, 3, 4, 5]
     assert records[0].previous == GENESIS
     assert all(later.previous == earlier.hash for earlier, later in itertools.pairwise(records))
-    with engine.connect() as conn:
+    with catalogue.read() as conn:
         assert head(conn) == (5, records[-1].hash)
     assert _verify(records) == AuditReport(records=5, covered=0)
 
 
-def test_record_travels_as_json(engine: Engine, audit: Audit) -> None:
-    (record,) = _chain(engine, audit, 1)
+def test_record_travels_as_json(catalogue: Catalogue, audit: Audit) -> None:
+    (record,) = _chain(catalogue, audit, 1)
     assert Record.from_json(dict(record.to_json()), what="record") == record
 
 
-def test_rolled_back_change_leaves_no_record(engine: Engine, audit: Audit) -> None:
-    with engine.connect() as conn:
-        audit.append(conn, Event.TAG, principal="anna", subject="app:1")
-        conn.rollback()
-    with engine.connect() as conn:
+def test_rolled_back_change_leaves_no_record(catalogue: Catalogue, audit: Audit) -> None:
+    def change() -> None:
+        with catalogue.write() as conn:
+            audit.append(conn, Event.TAG, principal="anna", subject="app:1")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        change()
+    with catalogue.read() as conn:
         assert head(conn) == (0, GENESIS)
 
 
@@ -91,32 +88,73 @@ def test_rolled_back_change_leaves_no_record(engine: Engine, audit: Audit) -> No
     ids=["changed", "taken out", "beginning taken away", "swapped", "sealed again"],
 )
 def test_tampered_chain_is_seen(
-    engine: Engine, audit: Audit, change: Callable[[tuple[Record, ...]], tuple[Record, ...]], codes: list[str]
+    catalogue: Catalogue, audit: Audit, change: Callable[[tuple[Record, ...]], tuple[Record, ...]], codes: list[str]
 ) -> None:
-    report = _verify(change(_chain(engine, audit)))
+    report = _verify(change(_chain(catalogue, audit)))
     assert not report.sound
     assert [problem.code for problem in report.problems] == codes
 
 
-def test_checkpoint_that_nobody_believes_covers_nothing(engine: Engine, audit: Audit) -> None:
-    report = _verify(_chain(engine, audit), b"{}")
+def test_checkpoint_that_nobody_believes_covers_nothing(catalogue: Catalogue, audit: Audit) -> None:
+    report = _verify(_chain(catalogue, audit), b"{}")
     assert (report.covered, [problem.code for problem in report.problems]) == (0, ["bad-checkpoint"])
 
 
-def test_long_and_broken_texts_are_recorded_bounded(engine: Engine, audit: Audit) -> None:
-    with engine.begin() as conn:
-        record = audit.append(conn, Event.REFUSED, principal="x" * 10_000, subject="tag \udcff")
-    assert len(record.principal) == MAX_TEXT
-    assert record.subject == "tag \\udcff"
+def test_long_and_broken_texts_are_recorded_bounded(catalogue: Catalogue, audit: Audit) -> None:
+    with catalogue.write() as conn:
+        audit.append(conn, Event.REFUSED, principal="x" * 10_000, subject="tag \udcff\0", after="y" * 10_000)
+    with catalogue.read() as conn:
+        (record,) = read(conn, after=0, limit=10)
+    assert len(record.principal) == MAX_NAME
+    assert len(record.after) == MAX_TEXT
+    assert record.subject == "tag \\udcff\\x00"
+    assert _verify((record,)).sound
 
 
-def test_reads_are_written_in_one_batch(engine: Engine, audit: Audit) -> None:
+def test_many_writers_make_one_chain(catalogue: Catalogue, audit: Audit) -> None:
+    def work(number: int) -> None:
+        for each in range(10):
+            with catalogue.write() as conn:
+                audit.append(conn, Event.TAG, principal=f"writer-{number}", subject=f"app:{each}")
+                audit.append(conn, Event.PUSH, principal=f"writer-{number}", subject=f"app@{each}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with catalogue.read() as conn:
+        records = read(conn, after=0, limit=1000)
+    assert _verify(records) == AuditReport(records=80, covered=0)
+    for first, second in zip(records[::2], records[1::2], strict=True):  # those of one transaction stay together
+        assert (first.event, second.event, first.principal) == ("tag", "push", second.principal)
+
+
+def test_a_transaction_that_has_recorded_something_holds_nobody_up_before_its_end(
+    server: Postgres, audit: Audit
+) -> None:
+    url = server.database()
+    catalogue = Catalogue(url)
+    with catalogue.write() as slow:
+        audit.append(slow, Event.PUSH, principal="slow", subject="app@1")
+        with catalogue.write() as fast:
+            audit.append(fast, Event.PUSH, principal="fast", subject="app@2")
+    with catalogue.read() as conn:
+        records = read(conn, after=0, limit=10)
+    catalogue.close()
+    server.drop(url)
+    assert [record.principal for record in records] == ["fast", "slow"]
+    assert _verify(records).sound
+
+
+def test_reads_are_written_in_one_batch(catalogue: Catalogue, audit: Audit) -> None:
     written: list[int] = []
     done = threading.Event()
 
     def write(change: Callable[[Connection], None]) -> None:
-        with engine.begin() as conn:
+        with catalogue.write() as conn:
             change(conn)
+        with catalogue.read() as conn:
             written.append(len(conn.execute(select(schema.audit.c.seq)).all()))
         done.set()
 
@@ -129,12 +167,13 @@ def test_reads_are_written_in_one_batch(engine: Engine, audit: Audit) -> None:
     assert written == [3]
 
 
-def test_many_reads_do_not_wait_for_the_batch(engine: Engine, audit: Audit) -> None:
+def test_many_reads_do_not_wait_for_the_batch(catalogue: Catalogue, audit: Audit) -> None:
     sizes: list[int] = []
 
     def write(change: Callable[[Connection], None]) -> None:
-        with engine.begin() as conn:
+        with catalogue.write() as conn:
             change(conn)
+        with catalogue.read() as conn:
             sizes.append(head(conn)[0])
 
     log = ReadLog(audit, lambda: NOW, write)

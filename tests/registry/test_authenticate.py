@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +21,6 @@ from registry.catalogue.database import Catalogue
 from registry.errors import AccountError
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    """A new catalogue."""
-    made = Catalogue(f"sqlite:///{tmp_path}/catalogue.sqlite")
-    made.create()
-    yield made
-    made.close()
 
 
 def account(name: str = "ci", role: Role = Role.PUSHER, *, secret: str = "any", **changes: object) -> Account:  # noqa: S107 -- of a test

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +13,6 @@ from registry.judge.jobs import ClaimLostError, Job, JobKind, Priority
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=3)
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    made = Catalogue(f"sqlite:///{tmp_path / 'catalogue.sqlite'}")
-    made.create()
-    yield made
-    made.close()
 
 
 def _enqueue(catalogue: Catalogue, subject: str, priority: int = Priority.PUSH) -> None:
@@ -75,7 +65,7 @@ def test_job_of_a_killed_worker_is_taken_again_and_the_first_cannot_write(catalo
     after = NOW + timedelta(seconds=jobs.CLAIM_SECONDS + 1)
     second = _must(_claim(catalogue, "second", after))
     assert (second.id, second.attempts) == (first.id, 2)
-    with catalogue.read() as conn, pytest.raises(ClaimLostError):
+    with pytest.raises(ClaimLostError), catalogue.write() as conn:
         jobs.finish(conn, first, now=after)
     with catalogue.write() as conn:
         jobs.finish(conn, second, now=after)

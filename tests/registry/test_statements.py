@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -31,12 +30,9 @@ def ring() -> Keyring:
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[Connection]:
-    catalogue = Catalogue(f"sqlite:///{tmp_path / 'catalogue.sqlite'}", connections=2)
-    catalogue.create()
+def conn(catalogue: Catalogue) -> Iterator[Connection]:
     with catalogue.write() as opened:
         yield opened
-    catalogue.close()
 
 
 def _accept(conn: Connection, ring: Keyring, envelope: bytes) -> statements.Accepted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,15 +27,6 @@ from registry.store.interface import Upload
 
 NOW = datetime(2020, 1, 1, 12, tzinfo=UTC)
 OWNER = {"repository": "team/app", "account": "ci"}
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    """A new catalogue."""
-    made = Catalogue(f"sqlite:///{tmp_path}/catalogue.sqlite")
-    made.create()
-    yield made
-    made.close()
 
 
 @pytest.fixture
