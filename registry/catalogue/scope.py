@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, true, union_all
 
 from ocispec.digest import Digest
 from registry.access import Principal, Right
@@ -17,13 +17,20 @@ def in_scope(principal: Principal, repository: ColumnElement[str]) -> ColumnElem
 
 
 def readable_with(conn: Connection, principal: Principal, digest: Digest, *, only: str | None = None) -> str | None:
-    """A repository that `principal` may pull from and that holds a blob; with `only`, that one or none."""
+    """A repository that `principal` may pull from and that holds a blob; with `only`, that one or none.
+
+    Each glob is a query of its own, so that a database goes to those repositories and passes no others by.
+    """
     held = repository_blobs.c
-    wanted = held.digest == digest
+    here = select(held.repository).where(held.digest == digest)
     if only is not None:
-        # Where the caller may not pull, nothing is asked about the repository that it named.
-        wanted &= held.repository == only if principal.in_scope(only) else false()
-    return conn.scalar(select(held.repository).where(wanted, in_scope(principal, held.repository)).limit(1))
+        return conn.scalar(here.where(held.repository == only)) if principal.in_scope(only) else None
+    *outer, inner = principal.patterns(Right.PULL)
+    within = [_any(patterns, held.repository) for patterns in outer]
+    some = [here.where(_any((pattern,), held.repository), *within).limit(1).subquery() for pattern in inner]
+    if not some:
+        return None
+    return conn.scalar(union_all(*(select(each.c.repository) for each in some)).limit(1))
 
 
 def _any(patterns: tuple[str, ...], repository: ColumnElement[str]) -> ColumnElement[bool]:
