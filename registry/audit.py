@@ -63,6 +63,7 @@ class Event(StrEnum):
     TRUST = "trust"
     ADVISORIES = "advisories"
     ACCOUNT = "account"
+    COLLECT = "collect"
     RULE = "rule"
     REFUSED = "refused"
     READ = "read"

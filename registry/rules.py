@@ -20,6 +20,7 @@ from ocispec.fields import JsonObject, integer, texts
 from ocispec.strictjson import parse_object
 from policy import canonical
 from registry.access import is_glob, matching
+from registry.collect.retention import Retention
 from registry.errors import RuleError
 
 MAX_VALUE: Final = 16 * 1024
@@ -39,6 +40,7 @@ class Kind(StrEnum):
 
     IMMUTABLE = "immutable"
     QUOTA = "quota"
+    RETENTION = "retention"
 
 
 class Value(Protocol):
@@ -146,7 +148,11 @@ class Quota:
         return cls(**limits)
 
 
-KINDS: Final[Mapping[Kind, Callable[..., Value]]] = {Kind.IMMUTABLE: Immutable.from_json, Kind.QUOTA: Quota.from_json}
+KINDS: Final[Mapping[Kind, Callable[..., Value]]] = {
+    Kind.IMMUTABLE: Immutable.from_json,
+    Kind.QUOTA: Quota.from_json,
+    Kind.RETENTION: Retention.from_json,
+}
 """How the value of each kind is read: called with the members and `what`."""
 
 FOR_ACCOUNTS: Final = frozenset({Kind.QUOTA})

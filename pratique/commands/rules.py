@@ -1,8 +1,9 @@
-"""Rules for the repositories of a registry: tags that never change, and how much there may be. For admins.
+"""Rules for the repositories of a registry: tags that never change, how much there may be, what goes. For admins.
 
 pratique rules set registry.example:5000 immutable 'shop/*' --tag 'v*' --except 'v*-rc*'
 pratique rules set registry.example:5000 quota 'shop/*' --bytes 200GiB --repositories 50
 pratique rules set registry.example:5000 quota account:ci-web --bytes 20GiB --tags 1000
+pratique rules set registry.example:5000 retention 'shop/*' --newest 20 --pulled 30d --except latest --untagged 7d
 pratique rules list registry.example:5000
 pratique rules remove registry.example:5000 immutable 'shop/*'
 
@@ -10,6 +11,10 @@ A repository is under every rule whose pattern matches it, from the next request
 create an immutable tag can neither move nor delete it, nor the manifest that it points to; only an admin lifts that,
 by changing the rule. A quota counts blobs and manifests once for each repository that holds them; setting one counts
 what is there. Quotas keep nothing from being deleted, and none of the rules binds the registry's own signatures.
+
+A retention rule keeps of its tags the --newest by push, those --pushed or --pulled within a time, with --served those
+that hosts are served; the collector removes the others, but never what a host reported to run. `pratique retention`
+shows beforehand what stays and why. With --untagged, manifests that nothing names go after that time.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pratique import arguments as shared
+from pratique import retaining
 from pratique.exits import Exit, UsageError
 from pratique.output import as_json, line, size, table
 
@@ -44,7 +50,20 @@ def _quota(arguments: argparse.Namespace) -> dict[str, JsonValue]:
     return limits
 
 
-KINDS: Mapping[str, Callable[[argparse.Namespace], dict[str, JsonValue]]] = {"immutable": _immutable, "quota": _quota}
+def _retention(arguments: argparse.Namespace) -> dict[str, JsonValue]:
+    value = retaining.retention(arguments)
+    if not value.keys() & set(retaining.KEEPING):
+        raise UsageError(
+            f"a retention rule needs at least one of {', '.join(f'--{name}' for name in retaining.KEEPING)}"
+        )
+    return value
+
+
+KINDS: Mapping[str, Callable[[argparse.Namespace], dict[str, JsonValue]]] = {
+    "immutable": _immutable,
+    "quota": _quota,
+    "retention": _retention,
+}
 """What the arguments of `set` say, for each kind."""
 
 
@@ -59,9 +78,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for verb in (put, remove):
         verb.add_argument("kind", choices=tuple(KINDS))
         verb.add_argument("pattern", metavar="PATTERN", help="a glob over repositories; for a quota also account:NAME")
-    immutable = put.add_argument_group("immutable")
-    immutable.add_argument("--tag", metavar="GLOB", action="append", default=[], help="tags that are made once")
-    immutable.add_argument("--except", metavar="GLOB", action="append", default=[], help="but for these", dest="but")
+    tags = put.add_argument_group("immutable, retention")
+    tags.add_argument("--tag", metavar="GLOB", action="append", default=[], help="tags that it is about")
+    tags.add_argument("--except", metavar="GLOB", action="append", default=[], help="but for these", dest="but")
+    retaining.add_retention(put.add_argument_group("retention"))
     quota = put.add_argument_group("quota")
     quota.add_argument("--bytes", metavar="SIZE", type=shared.size, help="of blobs and manifests: 500MB, 20GiB, …")
     for name in COUNTED[1:]:

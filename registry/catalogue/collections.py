@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 
+from registry.catalogue.database import put_row
 from registry.catalogue.locks import Lock, hold
-from registry.catalogue.schema import collections
+from registry.catalogue.schema import collections, meta
 from registry.errors import CollectionLostError
 
 KEPT: Final = 100
 """Runs that are remembered."""
 
 _RUNS: Final = collections.c
+_SWEPT: Final = "swept"
 
 
 class Progress(StrEnum):
@@ -31,13 +34,14 @@ class Progress(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """One run; `report` is JSON, "" before its end."""
+    """One run; `worker` is the judge whose child it is, `report` is JSON, "" before its end."""
 
     id: str
     requested: datetime
     requested_by: str
     dry_run: bool
     state: Progress
+    worker: str
     started: datetime | None
     ended: datetime | None
     report: str
@@ -48,30 +52,36 @@ def request_collection(conn: Connection, *, by: str, dry_run: bool, now: datetim
     wanted = secrets.token_hex(16)
     conn.execute(
         insert(collections).values(
-            id=wanted, requested=now, requested_by=by, dry_run=dry_run, state=Progress.WAITING, report=""
+            id=wanted, requested=now, requested_by=by, dry_run=dry_run, state=Progress.WAITING, worker="", report=""
         )
     )
     return wanted
 
 
-def begin_collection(conn: Connection, run: str, *, now: datetime, until: datetime) -> Collection | None:
-    """Begin a run that waits, or that died; None while another one goes on.
+def begin_collection(conn: Connection, run: str, *, worker: str, now: datetime, until: datetime) -> bool:
+    """Begin a run that waits; False while another one goes on.
 
-    A run that is past its `until` has died: what it had begun is finished by this one, as by any later one.
+    One that has said nothing until its `until` is taken for dead, and what it left is finished by this one.
 
     Raises:
         CollectionLostError: it is not known, or over.
     """
     hold(conn, Lock.COLLECTION)
     found = find_collection(conn, run)
-    if found is None or found.state not in {Progress.WAITING, Progress.RUNNING}:
-        raise CollectionLostError(f"collection {run[:32]}: not known, or over")
-    going = (_RUNS.state == Progress.RUNNING, _RUNS.id != run)
-    if conn.scalar(select(_RUNS.id).where(*going, _RUNS.until >= now)) is not None:
-        return None
-    conn.execute(update(collections).where(*going).values(state=Progress.FAILED, ended=now, report=""))
-    conn.execute(update(collections).where(_RUNS.id == run).values(state=Progress.RUNNING, started=now, until=until))
-    return found
+    if found is None or found.state is not Progress.WAITING:
+        raise CollectionLostError(f"collection {run[:32]}: not known, or begun before")
+    if conn.scalar(select(_RUNS.id).where(_RUNS.state == Progress.RUNNING, _RUNS.until >= now)) is not None:
+        return False
+    _fail(conn, _RUNS.state == Progress.RUNNING, now)
+    begun = {"state": Progress.RUNNING, "worker": worker, "started": now, "until": until}
+    conn.execute(update(collections).where(_RUNS.id == run).values(**begun))
+    return True
+
+
+def bury_collections(conn: Connection, worker: str, *, now: datetime) -> None:
+    """Say that the runs of a worker are over, which is known to be dead, and they with it."""
+    hold(conn, Lock.COLLECTION)
+    _fail(conn, (_RUNS.state == Progress.RUNNING) & (_RUNS.worker == worker), now)
 
 
 def renew_collection(conn: Connection, run: str, *, until: datetime) -> None:
@@ -93,6 +103,22 @@ def end_collection(conn: Connection, run: str, *, state: Progress, report: str, 
     conn.execute(delete(collections).where(_RUNS.id.in_(gone)))
 
 
+def _fail(conn: Connection, which: ColumnElement[bool], now: datetime) -> None:
+    report = json.dumps({"error": "the collector died"})
+    conn.execute(update(collections).where(which).values(state=Progress.FAILED, ended=now, report=report))
+
+
+def last_sweep(conn: Connection) -> datetime | None:
+    """When a run last began that looked through the whole store and came to its end."""
+    said = conn.scalar(select(meta.c.value).where(meta.c.name == _SWEPT))
+    return datetime.fromtimestamp(int(said), UTC) if said is not None else None
+
+
+def note_sweep(conn: Connection, at: datetime) -> None:
+    """Record that such a run, which began then, came to its end."""
+    put_row(conn, meta, name=_SWEPT, value=str(int(at.timestamp())))
+
+
 def find_collection(conn: Connection, run: str) -> Collection | None:
     """The run of that id."""
     row = conn.execute(select(collections).where(_RUNS.id == run)).first()
@@ -112,6 +138,7 @@ def _collection(row: Row[tuple[object, ...]]) -> Collection:
         requested_by=row.requested_by,
         dry_run=row.dry_run,
         state=Progress(row.state),
+        worker=row.worker,
         started=row.started,
         ended=row.ended,
         report=row.report,

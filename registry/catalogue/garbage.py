@@ -133,9 +133,10 @@ def stored_blobs(
     ]
 
 
-def known_blobs(conn: Connection, digests: Iterable[Digest]) -> set[Digest]:
-    """Those of some digests that the catalogue knows as blobs."""
-    return set(conn.scalars(select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))))
+def known_blobs(conn: Connection, digests: Iterable[Digest], *, deleting: bool = True) -> set[Digest]:
+    """Those of some digests that the catalogue knows as blobs, with or without those that are being deleted."""
+    query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
+    return set(conn.scalars(query if deleting else query.where(blobs.c.deleting.is_(None))))
 
 
 # ---- manifests and tags ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_
 from ocispec.digest import Digest
 from registry.catalogue.database import insert_new, insert_row
 from registry.catalogue.locks import hold_name, take_name
-from registry.catalogue.schema import blobs, holds, leases, repository_blobs
+from registry.catalogue.schema import blobs, collections, holds, leases, repository_blobs
 from registry.errors import BlobBusyError, LeaseLostError
 
 _DELETING: Final = select(blobs.c.deleting).where(blobs.c.digest == bindparam("wanted"))
@@ -134,16 +134,11 @@ def mark_orphan(conn: Connection, digest: Digest, size: int, *, run: str, now: d
     return Mark.MARKED if new else Mark.HELD
 
 
-def take_over(conn: Connection, digest: Digest, *, run: str, now: datetime, before: datetime) -> bool:
-    """Go on with a deletion that another run began, and has not renewed since `before`; False if there is none."""
-    where = (blobs.c.digest == digest, blobs.c.deleting < before)
-    return bool(conn.execute(update(blobs).where(*where).values(deleting=now, deleting_by=run)).rowcount)
-
-
-def renew_marks(conn: Connection, digests: Sequence[Digest], *, run: str, now: datetime) -> bool:
-    """Say that a run is still at its deletions; False if another one has taken some of them over."""
-    where = (blobs.c.digest.in_(digests), blobs.c.deleting_by == run)
-    return bool(conn.execute(update(blobs).where(*where).values(deleting=now)).rowcount == len(digests))
+def take_over(conn: Connection, digest: Digest, *, run: str, now: datetime) -> bool:
+    """Go on with a deletion that a run began which is over; False if there is none."""
+    going = select(collections.c.id).where(collections.c.state == "running", collections.c.id != run)
+    left = (blobs.c.digest == digest, blobs.c.deleting.is_not(None), blobs.c.deleting_by.not_in(going))
+    return bool(conn.execute(update(blobs).where(*left).values(deleting=now, deleting_by=run)).rowcount)
 
 
 def forget_deleted(conn: Connection, digests: Sequence[Digest], *, run: str) -> None:

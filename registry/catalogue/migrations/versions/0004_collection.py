@@ -47,6 +47,7 @@ def upgrade() -> None:
         Column("requested_by", _NAME, nullable=False),
         Column("dry_run", Boolean, nullable=False),
         Column("state", bytewise(8), nullable=False),
+        Column("worker", bytewise(64), nullable=False),
         Column("started", BigInteger),
         Column("ended", BigInteger),
         Column("until", BigInteger),
