@@ -24,11 +24,13 @@ from registry.context import Context, install
 from registry.errors import AddressTooLongError
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.places import Places
 from registry.proven import ProvenManifests
-from registry.readiness import Readiness
+from registry.readiness import Readiness, checks_of
 from registry.settings import Settings
 from registry.store.interface import BlobStore
 from registry.store.open import open_store
+from registry.telemetry.environ import ENDPOINT
 
 MAX_PATH: Final = 4096
 """Characters of a request's path and query together."""
@@ -77,7 +79,7 @@ def create_app(
             reads=ReadLog(audit, clock, _writer(catalogue)),
             judge=judge,
             bodies=Bodies(settings.http.bodies_per_account),
-            readiness=Readiness(store, catalogue),
+            readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),
             artifacts=ServedArtifacts(clock),
             proven=ProvenManifests(),
             leases=leases or Leases(catalogue, clock),
@@ -110,6 +112,7 @@ def open_app(settings: Settings) -> Flask:
 
 def _check_request() -> None:
     """Before any handler: nothing endless, and nobody unknown."""
+    request.environ[ENDPOINT] = request.endpoint or "none"
     if len(request.path) + len(request.query_string) > MAX_PATH:
         raise AddressTooLongError(f"path and query: expected at most {MAX_PATH} characters")
     check_coding()

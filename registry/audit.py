@@ -245,6 +245,10 @@ class ReadLog:
         if full:
             self.flush()
 
+    def waiting(self) -> int:
+        """How many reads are not written yet."""
+        return len(self._entries)
+
     def flush(self) -> None:
         """Write what was noted; also at the end of the process."""
         with self._lock:

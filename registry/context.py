@@ -24,6 +24,7 @@ from registry.proven import ProvenManifests
 from registry.readiness import Readiness
 from registry.settings import Settings
 from registry.store.interface import BlobStore
+from registry.telemetry.environ import SOURCE
 
 _EXTENSION: Final = "pratique"
 
@@ -68,5 +69,10 @@ def caller() -> Principal:
 
 
 def source() -> str:
-    """The address that this request comes from, for the audit."""
+    """The address that this request comes from, also behind proxies that are believed: for audit and limits."""
+    return str(request.environ.get(SOURCE) or request.remote_addr or "")
+
+
+def peer() -> str:
+    """The address at the other end of this request's connection: a proxy's, where one stands in front."""
     return request.remote_addr or ""

@@ -63,6 +63,10 @@ class Bodies:
             with self._lock:
                 self._watched.discard(mine)
 
+    def count(self) -> int:
+        """How many bodies are being read."""
+        return len(self._watched)
+
     def slow(self, seconds: float, rate: int, now: float) -> Counter[str]:
         """How many bodies from which address came, over the last `seconds`, at less than `rate` bytes a second."""
         found: Counter[str] = Counter()

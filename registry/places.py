@@ -53,6 +53,26 @@ class Places:
         return self.settings.run_folder / "keeper.sock"
 
     @property
+    def draining(self) -> Path:
+        """Is there once the registry is to stop: readiness turns."""
+        return self.settings.run_folder / "draining"
+
+    @property
+    def log_level(self) -> Path:
+        """Says how much is logged, to processes that may not read the settings."""
+        return self.settings.run_folder / "log-level"
+
+    @property
+    def judge_alive(self) -> Path:
+        """Written by the judge while it works and reaches the signer."""
+        return self.settings.run_folder / "judge.alive"
+
+    @property
+    def metrics(self) -> Path:
+        """Where processes count (prometheus_client's multiprocess mode)."""
+        return self.settings.run_folder / "metrics"
+
+    @property
     def cell(self) -> Path:
         """The empty folder that confined children have as their root."""
         return self.settings.run_folder / "empty"

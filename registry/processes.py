@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import ctypes
 import grp
-import logging
 import os
 import pwd
 import signal
-import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from registry.errors import SettingsError
 from registry.settings import Settings
+from registry.settings_operation import LOG, LogSettings
+from registry.telemetry import lines
+
+LEVEL_SECONDS: Final = 1.0
 
 READER_ID: Final = 60104
 """Uid and gid of confined children: nobody else's (Debian policy 9.2.2 keeps 60000 to 64999 for packages)."""
@@ -46,17 +51,35 @@ def die_with_parent(number: signal.Signals) -> None:
         raise OSError(error, os.strerror(error), "prctl")
 
 
-def stop_flag() -> Callable[[], bool]:
-    """A function that is true once SIGTERM or SIGINT came."""
+def stop_flag(level: Path | None = None) -> Callable[[], bool]:
+    """A function that is true once SIGTERM or SIGINT came.
+
+    It is asked again and again; by the way it looks, at most every LEVEL_SECONDS, into the file `level`, where the
+    supervisor writes down how much is logged.
+    """
     stopped = False
+    looked, written = time.monotonic(), 0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = True
 
+    def look(path: Path) -> None:
+        nonlocal looked, written
+        looked = time.monotonic()
+        with suppress(OSError, ValueError):
+            if (now := path.stat().st_mtime_ns) != written:
+                written = now
+                lines.set_level(path.read_text())
+
+    def ask() -> bool:
+        if level is not None and time.monotonic() - looked > LEVEL_SECONDS:
+            look(level)
+        return stopped
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    return lambda: stopped
+    return ask
 
 
 def user_id(text: str, key: str) -> int:
@@ -114,8 +137,6 @@ def become(user: str, key: str, settings: Settings) -> None:
     die_with_parent(signal.SIGTERM)
 
 
-def log_to_stderr(name: str) -> None:
-    """One form of log lines for all processes."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s %(levelname)s {name}: %(message)s", force=True
-    )
+def log_to_stderr(name: str, settings: LogSettings = LOG) -> None:
+    """One form of log lines for all processes: text, until the settings are read."""
+    lines.configure(name, level=settings.level, as_json=settings.format == "json")

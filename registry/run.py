@@ -1,4 +1,4 @@
-"""One of the registry's inner processes: `python -m registry.run keeper|signer|judge SETTINGS-FILE [NUMBER]`.
+"""One of the registry's inner processes: `python -m registry.run NAME SETTINGS-FILE [NUMBER]`.
 
 `serve.py` starts them; the web process is `registry.web`. Each imports only what it needs: the keeper's memory is
 copied for every child.
@@ -22,6 +22,7 @@ PROCESSES: Final = {
     "keeper": "registry.judge.keeping",
     "signer": "registry.signer.process",
     "judge": "registry.judge.process",
+    "metrics": "registry.telemetry.exporter",
 }
 """The module of each, with its function `run(settings, number)`."""
 
@@ -34,7 +35,9 @@ def main() -> int:
     processes.log_to_stderr(name)
     processes.die_with_parent(signal.SIGTERM)
     try:
-        importlib.import_module(PROCESSES[name]).run(load(Path(path)), int(rest[0]) if rest else 0)
+        settings = load(Path(path))
+        processes.log_to_stderr(name, settings.log)
+        importlib.import_module(PROCESSES[name]).run(settings, int(rest[0]) if rest else 0)
     except (RegistryError, TrustError, OSError) as error:
         _log.error("%s", error)
         return 1

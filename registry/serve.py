@@ -7,83 +7,39 @@ handed in later. Without them everything stays quarantined.
     keeper   forks confined children; root if we are, reads nothing hostile itself
     signer   own user; alone reads the private key
     judge    own user; as many as the settings say
+    metrics  the web's user; only if the settings say where
     web      own user
 
-They are watched, started again when they end by themselves, and stopped: the web first, then the others.
-A process that cannot stay up stops the registry: half of one would be worse to find.
+`supervise.py` keeps them running, reloads and stops them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from policy.key_files import read_public
-from registry import processes
-from registry.errors import RegistryError
+from registry import notify, processes
+from registry.errors import SettingsError
 from registry.first import FirstStart, first_start, make_key
+from registry.listening import inherited_listener, open_listener
 from registry.places import Places
 from registry.settings import Settings, load
 from registry.signer.identity import adopt
+from registry.supervise import Appears, Process, Ready, Says, Signals, Supervisor
 
-START_SECONDS: Final = 60.0
-"""How long a process may take until it can be asked."""
-
-STOP_SECONDS: Final = 30.0
-MAX_RESTARTS: Final = 5
-"""Restarts of one process within RESTART_SECONDS, after which the registry stops."""
-
-RESTART_SECONDS: Final = 60.0
 READY: Final = "pratique registry"
 """How the line on standard output begins that says that the registry can be used."""
 
 _log = logging.getLogger("pratique.serve")
-
-
-@dataclass(slots=True)
-class _Process:
-    """One process that is kept running; `ready` says when it can be asked."""
-
-    name: str
-    command: Sequence[str]
-    ready: Callable[[], bool]
-    popen: subprocess.Popen[bytes] | None = None
-    started: list[float] = field(default_factory=list)
-
-    def start(self) -> None:
-        self.started.append(time.monotonic())
-        self.popen = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, start_new_session=True)
-
-    def failing(self) -> bool:
-        """True if it was started too often of late."""
-        now = time.monotonic()
-        self.started[:] = [at for at in self.started if now - at < RESTART_SECONDS]
-        return len(self.started) > MAX_RESTARTS
-
-    def terminate(self) -> None:
-        """Tell it to stop."""
-        if self.popen is not None and self.popen.poll() is None:
-            self.popen.terminate()
-
-    def wait(self) -> None:
-        """Return when it has ended, by force after STOP_SECONDS."""
-        if self.popen is None:
-            return
-        try:
-            self.popen.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            _log.warning("process %s did not stop within %g s", self.name, STOP_SECONDS)
-            os.killpg(self.popen.pid, signal.SIGKILL)
-            self.popen.wait()
 
 
 def serve(settings_path: Path) -> int:
@@ -95,20 +51,22 @@ def serve(settings_path: Path) -> int:
         OSError: a file or folder cannot be used.
     """
     processes.log_to_stderr("serve")
-    stopped = processes.stop_flag()
+    signals = Signals()
     settings = load(settings_path)
-    first = first_start(settings, now=processes.utc_now())
-    _tell(first)
-    running = _processes(settings, settings_path.absolute())
-    try:
-        for process in running:
-            process.start()
-        _wait_until_ready(running, stopped)
-        if not stopped():
-            _say_ready(settings)
-        _watch(running, stopped)
-    finally:
-        _stop(running)
+    processes.log_to_stderr("serve", settings.log)
+    with inherited_listener() or open_listener(settings.http.listen) as listener:
+        first = first_start(settings, now=processes.utc_now())
+        _tell(first)
+        run = _Run(path=settings_path.absolute(), settings=settings, listener=listener)
+        run.prepare()
+        supervisor = run.supervisor(signals)
+        try:
+            supervisor.start()
+            if not signals.stop:
+                _say_ready(settings)
+            supervisor.watch()
+        finally:
+            supervisor.stop()
     return 0
 
 
@@ -149,74 +107,101 @@ def _say_ready(settings: Settings) -> None:
     key = read_public(Places(settings).public_key)
     sys.stdout.write(f"{READY} {settings.name} ready at {scheme}://{settings.http.listen} with key {key.id}\n")
     sys.stdout.flush()
+    notify.tell(notify.READY)
 
 
-def _processes(settings: Settings, path: Path) -> list[_Process]:
-    places = Places(settings)
-    for socket_path in (places.keeper_socket, places.signer_socket, settings.judge_socket):
-        socket_path.unlink(missing_ok=True)
-    inner = [sys.executable, "-m", "registry.run"]
-    judges = [
-        _Process(f"judge-{number}", [*inner, "judge", str(path), str(number)], settings.judge_socket.exists)
-        for number in range(settings.judge.workers)
-    ]
-    return [
-        _Process("keeper", [*inner, "keeper", str(path)], places.keeper_socket.exists),
-        _Process("signer", [*inner, "signer", str(path)], places.signer_socket.exists),
-        *judges,
-        _Process("web", [sys.executable, "-m", "registry.web", str(path)], lambda: _listens(settings)),
-    ]
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """How the processes of one run of the registry are started; `listener` is shared by all web processes."""
+
+    path: Path
+    settings: Settings
+    listener: socket.socket
+
+    def prepare(self) -> None:
+        """Take away what an earlier run left in the run folder, and say how much is logged."""
+        places = Places(self.settings)
+        for stale in (places.keeper_socket, places.signer_socket, self.settings.judge_socket, places.draining):
+            stale.unlink(missing_ok=True)
+        shutil.rmtree(places.metrics, ignore_errors=True)
+        places.metrics.mkdir(mode=0o770)
+        self._tell_level(self.settings)
+
+    def supervisor(self, signals: Signals) -> Supervisor:
+        """Who keeps them running; nothing is started yet."""
+        http = self.settings.http
+        return Supervisor(
+            inner=self._inner(),
+            web=self._web(self.settings),
+            signals=signals,
+            reload=self._reload,
+            drain=Places(self.settings).draining.touch,
+            drain_seconds=http.drain,
+            stop_seconds=http.stop,
+            retire_seconds=http.body_deadline,
+        )
+
+    def _inner(self) -> list[Process]:
+        settings, places = self.settings, Places(self.settings)
+        made = [
+            self._process("keeper", ["keeper"], Appears(places.keeper_socket)),
+            self._process("signer", ["signer"], Appears(places.signer_socket)),
+            *(
+                self._process(f"judge-{number}", ["judge", str(number)], Appears(settings.judge_socket))
+                for number in range(settings.judge.workers)
+            ),
+        ]
+        if settings.metrics.listen:
+            made.append(self._process("metrics", ["metrics"], Appears(places.metrics)))
+        return made
+
+    def _process(self, name: str, arguments: Sequence[str], ready: Ready) -> Process:
+        kind, *rest = arguments
+        command = [sys.executable, "-m", "registry.run", kind, str(self.path), *rest]
+        return Process(name=name, launch=lambda: (self._start(command), ready))
+
+    def _web(self, settings: Settings) -> Process:
+        def launch() -> tuple[subprocess.Popen[bytes], Ready]:
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            given = (self.listener.fileno(), writer)
+            command = [sys.executable, "-m", "registry.web", str(self.path), *map(str, given)]
+            try:
+                return self._start(command, given), Says(reader, settings.http.workers)
+            finally:
+                os.close(writer)
+
+        return Process(name="web", launch=launch)
+
+    def _start(self, command: Sequence[str], descriptors: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        if self.settings.metrics.listen:
+            environment["PROMETHEUS_MULTIPROC_DIR"] = str(Places(self.settings).metrics)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=descriptors, env=environment
+        )
+
+    def _reload(self) -> Process:
+        """The web process by the settings as they are now; the others are told what is logged.
+
+        Raises:
+            SettingsError: the settings cannot be used, or say something that only a restart can change.
+        """
+        settings = load(self.path)
+        for key in ("name", "data", "catalogue", "http.listen", "metrics.listen"):
+            before, now = _value(self.settings, key), _value(settings, key)
+            if before != now:
+                raise SettingsError(f"setting {key}: got {now}, was {before}: this needs a restart")
+        processes.log_to_stderr("serve", settings.log)
+        self._tell_level(settings)
+        return self._web(settings)
+
+    def _tell_level(self, settings: Settings) -> None:
+        """Write down what is logged, for processes that may not read the settings any more."""
+        Places(self.settings).log_level.write_text(settings.log.level)
 
 
-def _stop(running: Sequence[_Process]) -> None:
-    """The web first, which finishes its requests; then the others at once: their work is in the queue."""
-    *inner, web = running
-    web.terminate()
-    web.wait()
-    for process in inner:
-        process.terminate()
-    for process in inner:
-        process.wait()
-
-
-def _wait_until_ready(running: Sequence[_Process], stopped: Callable[[], bool]) -> None:
-    """Return when all can be asked, or the registry is to stop.
-
-    Raises:
-        RegistryError: one of them ended, whichever is waited for, or takes too long.
-    """
-    for process in running:
-        deadline = time.monotonic() + START_SECONDS
-        while not process.ready() and not stopped():
-            for each in running:
-                if each.popen is not None and each.popen.poll() is not None:
-                    raise RegistryError(f"process {each.name}: ended with {each.popen.returncode} as it was started")
-            if time.monotonic() > deadline:
-                raise RegistryError(f"process {process.name}: not ready within {START_SECONDS:g} s")
-            time.sleep(0.02)
-
-
-def _listens(settings: Settings) -> bool:
-    host, _, port = settings.http.listen.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def _watch(running: Sequence[_Process], stopped: Callable[[], bool]) -> None:
-    """Start again what ends by itself.
-
-    Raises:
-        RegistryError: a process does not stay up.
-    """
-    while not stopped():
-        time.sleep(0.1)
-        for process in running:
-            if process.popen is None or process.popen.poll() is None:
-                continue
-            _log.warning("process %s ended with %s: it is started again", process.name, process.popen.returncode)
-            if process.failing():
-                raise RegistryError(f"process {process.name}: ended {MAX_RESTARTS} times in {RESTART_SECONDS:g} s")
-            process.start()
+def _value(settings: object, key: str) -> object:
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings

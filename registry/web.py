@@ -1,8 +1,9 @@
 """The web processes: granian (WSGI, blocking threads) over the application.
 
-Run as `python -m registry.web SETTINGS-FILE`, after `prepare`. The parent only watches its workers, and hears nobody;
-a worker gives up root before it listens. It ends with its parent, also if that was killed, so that no orphan keeps
-the port.
+Run as `python -m registry.web SETTINGS-FILE`, after `prepare`; the supervisor adds the descriptors of the socket to
+listen at and of a pipe, into which each worker writes when it serves. The parent only watches its workers, and hears
+nobody; a worker gives up root before it serves. It ends with its parent, also if that was killed, so that no orphan
+keeps the port.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -25,12 +28,18 @@ from werkzeug.wsgi import ClosingIterator
 
 from registry import processes
 from registry.app import open_app
-from registry.context import context_of
+from registry.context import Context, context_of
 from registry.errors import RegistryError
 from registry.housekeeping import start_housekeeping
-from registry.settings import Settings, load
+from registry.listening import BACKLOG, Server, read_certificate
+from registry.proxies import Proxies
+from registry.readiness import judge_check
+from registry.settings import Settings, is_loopback, load
 from registry.signer.process import warm_signing
 from registry.stalled import StalledBodies
+from registry.telemetry import lines, metrics, traces
+from registry.telemetry.reporter import Reporter
+from registry.telemetry.requests import Observed
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -42,24 +51,33 @@ HEADER_MILLISECONDS: Final = 20_000
 CONNECTIONS: Final = 4096
 """Connections that one worker holds; more wait in the backlog."""
 
-STOP_SECONDS: Final = 20
-"""How long a worker may take to finish its requests when it is told to stop."""
-
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
+
+_LOG_CONFIG: Final = {"loggers": {"_granian": {"propagate": True}}}
 
 _log = logging.getLogger("pratique.web")
 
 
-def serve_web(path: Path) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervised:
+    """What the supervisor hands over: the socket to listen at, and the pipe to say in that a worker serves."""
+
+    listener: int
+    ready: int
+
+
+def serve_web(path: Path, supervised: Supervised | None = None) -> None:
     """Serve until SIGTERM.
 
     Raises:
-        SettingsError: the settings at `path` cannot be used.
+        SettingsError: the settings at `path`, or the certificate, cannot be used.
     """
     settings = load(path)
+    processes.log_to_stderr("web", settings.log)
     host, _, port = settings.http.listen.rpartition(":")
-    server = Granian(
+    certificate = read_certificate(settings.http)
+    server = Server(
         "registry",
         address=host.strip("[]"),
         port=int(port),
@@ -67,18 +85,22 @@ def serve_web(path: Path) -> None:
         http=HTTPModes.http1,
         workers=settings.http.workers,
         blocking_threads=settings.http.threads,
-        backlog=1024,
+        backlog=BACKLOG,
         backpressure=CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
         websockets=False,
         # Its warnings are advice about the settings that we chose, at every start.
         log_level=LogLevels.error,
-        ssl_cert=settings.http.certificate,
-        ssl_key=settings.http.key,
+        log_dictconfig=_LOG_CONFIG,
         respawn_failed_workers=True,
-        workers_kill_timeout=STOP_SECONDS,
+        # The supervisor sees to the end: after a reload, old workers may take much longer than at a stop.
+        workers_kill_timeout=settings.http.stop if supervised is None else None,
     )
-    server.serve(target_loader=partial(_load_worker, settings, os.getpid()), wrap_loader=False)
+    if certificate is not None:
+        server.present(certificate)
+    if supervised is not None:
+        server.listener = socket.socket(fileno=supervised.listener)
+    server.serve(target_loader=partial(_load_worker, settings, os.getpid(), supervised), wrap_loader=False)
 
 
 def joined(application: WSGIApplication) -> WSGIApplication:
@@ -107,28 +129,62 @@ def joined(application: WSGIApplication) -> WSGIApplication:
     return call
 
 
-def _load_worker(settings: Settings, parent: int) -> WSGIApplication:
+def _load_worker(settings: Settings, parent: int, supervised: Supervised | None) -> WSGIApplication:
     """What each worker begins with; whatever is imported and opened late, before it may no longer read our files."""
     app = open_app(settings)
+    parts = context_of(app)
     app.test_client().get("/readyz")
     warm_signing()
+    traces.configure(settings.traces, process="web", registry=settings.name)
     processes.become(settings.users.web, "users.web", settings)
     processes.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    StalledBodies(settings.http, context_of(app).bodies).start()
-    start_housekeeping(context_of(app))
-    # Reads that were answered and not recorded yet; a process of multiprocessing runs no atexit functions.
-    Finalize(None, context_of(app).reads.flush, exitpriority=1)
-    return joined(app)
+    StalledBodies(settings.http, parts.bodies).start()
+    start_housekeeping(parts)
+    if supervised is not None:
+        parts.readiness.add(judge_check(settings))
+    application = observed(joined(app), settings, parts)
+    if supervised is not None:
+        with suppress(OSError):
+            os.write(supervised.ready, b".")
+    return application
+
+
+def observed(application: WSGIApplication, settings: Settings, parts: Context) -> WSGIApplication:
+    """The application with ids, log lines and metrics for its requests, which a thread of its own sees to."""
+    formatter = lines.Formatter("web", as_json=settings.log.format == "json")
+    info = settings.log.level in {"debug", "info"}
+    reporter = Reporter(formatter=formatter, access=settings.log.access and info, count=bool(settings.metrics.listen))
+    lines.configure("web", level=settings.log.level, as_json=settings.log.format == "json", sink=reporter.line)
+    made = Observed(
+        application,
+        proxies=Proxies(settings.http.proxies, settings.http.forwarded_header),
+        reporter=reporter,
+        proxies_only=settings.http.certificate is None and not is_loopback(settings.http.listen),
+    )
+    reporter.shown += (
+        (metrics.IN_FLIGHT, lambda: len(made.under_way)),
+        (metrics.BODIES, parts.bodies.count),
+        (metrics.READS_WAITING, parts.reads.waiting),
+    )
+    reporter.start()
+    # In this order: reads that were answered and are not recorded yet, what was said of it, and spans. A process of
+    # multiprocessing runs no atexit functions.
+    Finalize(None, parts.reads.flush, exitpriority=3)
+    Finalize(None, reporter.flush, exitpriority=2)
+    Finalize(None, traces.close, exitpriority=1)
+    return made
 
 
 def main() -> int:
     """The command line of this module."""
     processes.log_to_stderr("web")
     processes.die_with_parent(signal.SIGTERM)
+    path, *given = sys.argv[1:]
     try:
-        serve_web(Path(sys.argv[1]))
+        supervised = Supervised(listener=int(given[0]), ready=int(given[1])) if given else None
+        serve_web(Path(path), supervised)
     except (RegistryError, OSError) as error:
         _log.error("%s", error)
         return 1

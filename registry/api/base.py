@@ -27,6 +27,7 @@ from registry.errors import (
     UnsupportedRequestError,
 )
 from registry.states import Sight, may_read
+from registry.telemetry.environ import ACCOUNT
 
 blueprint = Blueprint("base", __name__)
 
@@ -66,6 +67,7 @@ def require_principal() -> None:
     if principal is None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
     g.principal = principal
+    request.environ[ACCOUNT] = g.principal.name
 
 
 def repository_name(text: str) -> str:

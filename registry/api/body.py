@@ -12,8 +12,9 @@ from typing import Final
 
 from flask import request
 
-from registry.context import context, source
+from registry.context import context, peer
 from registry.errors import BodyCutOffError, CodingError, TooLargeError
+from registry.telemetry.environ import RECEIVED
 
 READ: Final = 256 * 1024
 """Bytes asked for at a time; a read waits until so many are there."""
@@ -75,10 +76,10 @@ class Body:
         """
         started = paused = time.monotonic()
         deadline = context().settings.http.body_deadline
-        with context().bodies.watched(source()) as progress:
+        with context().bodies.watched(peer()) as progress:
             while chunk := request.stream.read(self._wanted()):
                 self._received += len(chunk)
-                progress.received = self._received
+                progress.received = request.environ[RECEIVED] = self._received
                 if self._received > self._limit:
                     raise TooLargeError(f"body: got more than {self._limit} bytes")
                 now = time.monotonic()
@@ -122,7 +123,7 @@ def drain() -> None:
     what they were answered.
     """
     ends = time.monotonic() + DRAIN_SECONDS
-    with context().bodies.watched(source()):
+    with context().bodies.watched(peer()):
         while time.monotonic() < ends and request.stream.read(READ):
             pass
 

@@ -29,7 +29,7 @@ def run(settings: Settings, _number: int) -> None:
     cell = Cell(root=places.cell, uid=processes.READER_ID, gid=processes.READER_ID, require=root)
     if not root:
         _warn_if_unconfined(places.cell)
-    stop = processes.stop_flag()
+    stop = processes.stop_flag(places.log_level)
     with listener:
         Keeper(listener=listener, cell=cell, works=WORKS, allowed={judge}).run(stop)
 

@@ -17,6 +17,7 @@ from registry.judge.importing import AdvisoryFolder
 from registry.judge.judge import Judge
 from registry.judge.keeper import Remote
 from registry.judge.outcome import Outcomes
+from registry.judge.pulse import Pulse
 from registry.judge.reading import Reader
 from registry.judge.tasks import Tasks
 from registry.judge.warm import warm
@@ -47,7 +48,9 @@ def run(settings: Settings, number: int) -> None:
     warm_signing()
     warm()
     processes.become(settings.users.judge, "users.judge", settings)
-    worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag()
+    worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag(Places(settings).log_level)
+    if number == 0:
+        should_stop = Pulse(path=Places(settings).judge_alive, signer=worker.signer, stopped=should_stop).should_stop
     worker.name = f"{instance(settings)}/judge-{number}"
     worker.begin(should_stop)
     if number == 0:

@@ -36,7 +36,7 @@ def run(settings: Settings, _number: int) -> None:
     key = read_private(places.signer_key)
     memory.bind_key(key.public.id)
     signer = Signer(key=key, registry=settings.name, memory=memory, clock=processes.utc_now)
-    stop = processes.stop_flag()
+    stop = processes.stop_flag(places.log_level)
     with listener:
         Server(listener=listener, signer=signer, allowed={judge}).run(stop)
     memory.close()

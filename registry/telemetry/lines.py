@@ -43,7 +43,7 @@ class Formatter:
 
     def __init__(self, process: str, *, as_json: bool) -> None:
         """Make JSON, or text."""
-        self._process, self._json = process, as_json
+        self._process, self.as_json = process, as_json
 
     def record(self, record: logging.LogRecord) -> bytes:
         """The line of a record of `logging`."""
@@ -63,7 +63,7 @@ class Formatter:
         return made if len(made) <= MAX_LINE else self._made(when, level, message[:200], {})
 
     def _made(self, when: float, level: str, message: str, fields: Fields) -> bytes:
-        if self._json:
+        if self.as_json:
             members = {"time": _time(when), "level": level, "process": self._process, "message": message, **fields}
             # ASCII alone, so nothing of it is a control character.
             return json.dumps(members, separators=(",", ":")).encode() + b"\n"
