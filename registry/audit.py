@@ -20,7 +20,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select
 
 from ocispec.digest import Digest
 from ocispec.fields import JsonObject, integer
@@ -33,6 +33,7 @@ from policy.times import format_time, parse_time
 from registry.catalogue import schema
 from registry.catalogue.columns import storable
 from registry.catalogue.database import run_last
+from registry.catalogue.locks import Lock, hold
 
 GENESIS: Final = "0" * 64
 """What stands as the hash before the first record."""
@@ -44,9 +45,6 @@ MAX_TEXT: Final = 4096
 
 MAX_NAME: Final = 255
 """Characters of its principal and source."""
-
-_LOCK: Final = 0x70726174
-"""The advisory lock under which PostgreSQL lets one transaction at a time append (SQLite has one writer anyway)."""
 
 
 class Event(StrEnum):
@@ -158,8 +156,7 @@ class Audit:
         run_last(conn, self._write, entries)
 
     def _write(self, conn: Connection, entries: list[Entry]) -> None:
-        if conn.dialect.name == "postgresql":
-            conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        hold(conn, Lock.CHAIN)
         seq, previous = head(conn)
         records: list[Record] = []
         for entry in entries:

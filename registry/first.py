@@ -23,7 +23,7 @@ from registry.audit import Audit, Event
 from registry.authenticate import hash_secret, new_secret
 from registry.catalogue import schema
 from registry.catalogue.accounts import count_accounts
-from registry.catalogue.database import Catalogue, put_row
+from registry.catalogue.database import Catalogue, insert_new, put_row
 from registry.errors import SettingsError
 from registry.judge.jobs import JobKind, enqueue
 from registry.places import Places
@@ -66,6 +66,8 @@ def first_start(settings: Settings, *, now: datetime) -> FirstStart:
     catalogue = Catalogue(settings.catalogue_url, connections=2)
     try:
         with catalogue.write() as conn:
+            # Of several that start at once, the first takes trust and policy, and the others find them.
+            statements.lock_statements(conn)
             audit = Audit(lambda: now)
             token = _bootstrap(conn, settings)
             notes = (*_take_trust(conn, audit, settings, now), *_take_policy(conn, audit, settings, now))
@@ -116,12 +118,11 @@ def _check_name(settings: Settings) -> None:
     catalogue = Catalogue(settings.catalogue_url, connections=2)
     try:
         with catalogue.write() as conn:
+            insert_new(conn, schema.meta, name="registry", value=settings.name)
             found = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == "registry"))
-            if found is None:
-                put_row(conn, schema.meta, name="registry", value=settings.name)
     finally:
         catalogue.close()
-    if found not in {None, settings.name}:
+    if found != settings.name:
         raise SettingsError(f"setting name: got {settings.name!r}, this catalogue is of registry {found!r}")
 
 

@@ -148,6 +148,14 @@ class Publisher:
                 remove_manifest(conn, repository, found)
 
 
+def judgements_of(repository: str) -> str:
+    """What is held (`locks.hold_alone`) by whoever changes what the registry says in a repository.
+
+    What one judgement says of its image, another one changes when a tag moves away from it.
+    """
+    return f"judgements {repository}"
+
+
 def children_of(conn: Connection, repository: str, digest: Digest) -> Sequence[Digest]:
     """The children that an index lists; none for anything else."""
     return conn.scalars(

@@ -13,8 +13,10 @@ from sqlalchemy import Connection
 
 from ocispec.digest import Digest
 from registry.audit import Audit, Event
+from registry.catalogue.locks import hold_alone
 from registry.catalogue.manifests import let_go, own_artifacts, remove_manifest, touch_manifest
 from registry.catalogue.tags import Tag, remove_tag, stop_serving, tags_of
+from registry.publish import judgements_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,7 @@ class Remover:
 
     def manifest(self, conn: Connection, repository: str, digest: Digest) -> bool:
         """Remove a manifest with its tags, and with what the registry itself says of it; False if it is not there."""
+        hold_alone(conn, judgements_of(repository))
         let_go(conn, repository, digest, now=self.now)
         for doomed in (*own_artifacts(conn, repository, digest), digest):
             for tag in tags_of(conn, repository, doomed):

@@ -70,7 +70,9 @@ def serve(
     """
     repository, digest = cleared.repository, cleared.digest
     pointing = or_(tags.c.pushed == digest, tags.c.served == digest)
-    rows = conn.execute(select(tags).where(tags.c.repository == repository, pointing).order_by(tags.c.tag)).all()
+    mine = select(tags).where(tags.c.repository == repository, pointing).order_by(tags.c.tag)
+    # Locked until the statements count: what is signed with a higher number is also written later.
+    rows = conn.execute(mine.with_for_update()).all()
     fresh: dict[Digest, dict[str, tuple[bytes, bytes]]] = {}
     moved: list[str] = []
     for row in rows:

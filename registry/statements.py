@@ -34,6 +34,7 @@ from policy.statements import (
 from policy.trust import Trust, check_number, expiry
 from registry.catalogue import schema
 from registry.catalogue.database import insert_new, put_row
+from registry.catalogue.locks import Lock, hold
 
 ACCEPTED: Final = (ImageApproval, LayerApproval, Waiver, Withdrawal, RevocationList, PolicyStatement, PolicyFloor)
 """What can be handed in; all else that the registry keeps, it signs itself."""
@@ -56,8 +57,18 @@ class Accepted:
     new: bool
 
 
+def lock_statements(conn: Connection) -> None:
+    """Have to oneself what judgements rest on until the transaction ends; who changes it locks before it looks."""
+    hold(conn, Lock.STATEMENTS)
+
+
+def hold_statements(conn: Connection) -> None:
+    """Have nobody change what judgements rest on until the transaction ends."""
+    hold(conn, Lock.STATEMENTS, shared=True)
+
+
 def accept(conn: Connection, trust: Trust, envelope: bytes, *, by: str, now: datetime) -> Accepted:
-    """Prove a statement and keep it, in the caller's writing transaction.
+    """Prove a statement and keep it, in the caller's writing transaction, which has `lock_statements`.
 
     Raises:
         TrustError: not believed, of a kind that is not handed in, or its number does not follow.
@@ -207,7 +218,7 @@ def generation(conn: Connection) -> int:
 
 
 def raise_generation(conn: Connection) -> None:
-    """What judgements rest on has changed: one that began before must be taken again."""
+    """What judgements rest on has changed: one that began before must be taken again. Under `lock_statements`."""
     put_row(conn, schema.meta, name=_GENERATION, value=str(generation(conn) + 1))
 
 
@@ -236,7 +247,7 @@ def published(conn: Connection) -> tuple[tuple[Digest, bytes], ...]:
 
 
 def accept_trust(conn: Connection, envelope: bytes, *, by: str, now: datetime) -> Trust:
-    """Take a trust.json: the first as it is, a newer one by the rules of `Trust.update`.
+    """Take a trust.json: the first as it is, a newer one by the rules of `Trust.update`. Under `lock_statements`.
 
     Raises:
         TrustError: as those say.

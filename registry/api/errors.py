@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 from ocispec.strictjson import JsonValue
 from registry import errors
-from registry.context import context
+from registry.api.challenges import challenges
 
 _log = logging.getLogger("pratique.registry")
 
@@ -53,6 +53,10 @@ TABLE: Final[tuple[tuple[type[errors.RegistryError], str, int], ...]] = (
 """The first row whose class fits counts."""
 
 _OUR_FAULT: Final = 500
+_NOT_NOW: Final = 503
+
+RETRY_SECONDS: Final = 2
+"""What a client is told to wait when store or catalogue cannot be used: they are looked for again at each request."""
 
 
 def error_response(code: str, message: str, status: int, detail: JsonValue = None) -> Response:
@@ -77,13 +81,16 @@ def _domain_error(error: errors.RegistryError) -> Response:
     detail = error.detail if isinstance(error, errors.RequestError) else None
     response = error_response(code, str(error), status, detail)
     if isinstance(error, errors.UnauthorizedError):
-        response.headers["WWW-Authenticate"] = context().authenticator.challenge
+        for challenge in challenges(error):
+            response.headers.add("WWW-Authenticate", challenge)
     if isinstance(error, errors.UploadOrderError):
         response.headers["Range"] = f"0-{max(error.size - 1, 0)}"
         if error.location:
             response.headers["Location"] = error.location
     if isinstance(error, errors.TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)
+    if status == _NOT_NOW:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
     if isinstance(error, errors.RangeInvalidError):
         response.headers["Content-Range"] = f"bytes */{error.size}"
     return response

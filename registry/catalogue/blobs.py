@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
@@ -56,7 +56,7 @@ _STATES: Final = (
         & (images.c.digest == func.coalesce(manifests.c.state_of, manifests.c.digest)),
     )
     .where(references.c.repository == bindparam("repository"), references.c.digest == bindparam("digest"))
-    .order_by(images.c.state.in_(STARTING).desc())
+    .order_by(case((images.c.state.in_(STARTING), 0), else_=1))  # a manifest without a state comes last
     .limit(1)
 )
 

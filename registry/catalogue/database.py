@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -154,6 +154,13 @@ def insert_new(conn: Connection, table: Table, **values: object) -> bool:
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
     # Without the option psycopg's count is -1 once the cursor is closed.
     return conn.execute(statement.execution_options(preserve_rowcount=True)).rowcount > 0
+
+
+def insert_all_new(conn: Connection, table: Table, rows: Sequence[dict[str, object]]) -> None:
+    """Insert those rows whose keys are not there."""
+    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
+    if rows:
+        conn.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
 
 
 def put_row(conn: Connection, table: Table, *, keep: Collection[str] = (), **values: object) -> None:

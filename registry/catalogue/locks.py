@@ -1,7 +1,16 @@
 """Locks of whole transactions on PostgreSQL (advisory: they bind whoever asks for them). SQLite has one writer anyway.
 
-CHAIN is only taken at the end of a transaction (`database.run_last`), by whoever has all other locks that it needs:
-so nobody who holds it waits for anything.
+Whoever needs several takes them in this order, so that no two wait for each other:
+
+ (1) STATEMENTS, ACCOUNTS, COLLECTION;
+ (2) a repository (`blobs.hold_repository`, a lock on its row), and then RULES;
+ (3) names: `hold_alone` of a repository's judgements, then digests (`hold_name`, `take_name`);
+ (4) rows, several of one table by their keys;
+ (5) CHAIN, which is only taken at the end of a transaction (`database.run_last`), by whoever has all other locks that
+     it needs: so nobody who holds it waits for anything.
+
+Where rows are locked in another order after all, PostgreSQL undoes one of the two after a second, and
+`Catalogue.change` does it anew.
 """
 
 from __future__ import annotations
@@ -18,6 +27,11 @@ class Lock(IntEnum):
     """Appending to the audit chain, and counting what is used of quotas."""
     RULES = 0x7072756C
     """Changing rules, while nobody is in the middle of keeping to the old ones."""
+    STATEMENTS = 0x70727374
+    """Taking in what judgements rest on; shared by whoever writes what a judgement came to, so that a judgement that
+    began before a statement is either written before it, and seen by it, or not at all."""
+    ACCOUNTS = 0x70726163
+    """Removing an account, of which another one must stay."""
     COLLECTION = 0x7072636C
     """Beginning a run of the collector."""
 
@@ -36,6 +50,12 @@ def hold_name(conn: Connection, name: str) -> None:
     """
     if conn.dialect.name == "postgresql":
         conn.execute(text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"), {"name": name})
+
+
+def hold_alone(conn: Connection, name: str) -> None:
+    """Wait until nobody holds what is called so, and be the only one until this transaction ends."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 
 
 def take_name(conn: Connection, name: str) -> bool:

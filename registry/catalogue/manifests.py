@@ -14,7 +14,8 @@ from ocispec.digest import Digest
 from ocispec.manifest import Index, Manifest
 from policy.model import State
 from registry.access import REGISTRY
-from registry.catalogue.database import insert_new
+from registry.catalogue.database import insert_all_new, insert_new
+from registry.catalogue.locks import hold_name, take_name
 from registry.catalogue.schema import clearances, contents, images, manifests, references, repository_blobs, tags
 from registry.catalogue.usage import count
 from registry.rules import Amount
@@ -158,6 +159,7 @@ def add_manifest(
     Raises:
         QuotaError: there is no room for it.
     """
+    hold_name(conn, _content(parsed.digest))
     insert_new(conn, contents, digest=parsed.digest, content=parsed.raw)
     root = _root(conn, repository, state_of) if kind == "artifact" and state_of is not None else None
     new = insert_new(
@@ -181,10 +183,8 @@ def add_manifest(
             _take_state(conn, repository, parsed.digest, root)
         return False
     count(conn, repository, by, Amount(bytes=len(parsed.raw), manifests=1))
-    for kind_of_reference, digest in _reached(parsed):
-        insert_new(
-            conn, references, repository=repository, manifest=parsed.digest, digest=digest, kind=kind_of_reference
-        )
+    at = {"repository": repository, "manifest": parsed.digest}
+    insert_all_new(conn, references, [{**at, "digest": digest, "kind": each} for each, digest in _reached(parsed)])
     if kind == "artifact":
         if root is not None:
             _pass_on(conn, repository, parsed.digest, root)
@@ -262,9 +262,16 @@ def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
     if gone is None:
         return False
     count(conn, repository, gone.pushed_by, Amount(bytes=-gone.size, manifests=-1))
-    if conn.scalar(select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)) is None:
-        conn.execute(delete(contents).where(contents.c.digest == digest))
+    # Another repository may just be taking the same bytes in: they stay then.
+    if take_name(conn, _content(digest)):
+        used = select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)
+        if conn.scalar(used) is None:
+            conn.execute(delete(contents).where(contents.c.digest == digest))
     return True
+
+
+def _content(digest: Digest) -> str:
+    return f"content {digest}"
 
 
 def _reached(parsed: Manifest | Index) -> list[tuple[str, Digest]]:

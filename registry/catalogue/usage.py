@@ -49,7 +49,8 @@ def count(conn: Connection, repository: str, account: str, more: Amount) -> None
     Raises:
         QuotaError: then, if it is more than a quota allows.
     """
-    _count(conn, quotas(rules_to_keep(conn), repository, account), more)
+    if account != REGISTRY.name:
+        _count(conn, quotas(rules_to_keep(conn), repository, account), more)
 
 
 def count_moved(conn: Connection, repository: str, before: str, after: str, amount: Amount) -> None:

@@ -321,12 +321,16 @@ class Judge:
 
     def _write(self, job: Job, result: Result, generation: int) -> None:
         now = self.clock()
-        with self.catalogue.write() as conn:
+
+        def write(conn: Connection) -> None:
+            statements.hold_statements(conn)
             if statements.generation(conn) != generation:
                 raise OutOfDateError(f"job {job.subject}: generation {generation} has passed")
             again_at = self.outcomes.write(conn, result, now=now)
             jobs.finish(conn, job, now=now, again_at=again_at)
             fault("commit")
+
+        self.catalogue.change(write)
         fault("committed")
 
 

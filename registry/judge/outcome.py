@@ -14,14 +14,15 @@ from ocispec.manifest import Index, Manifest
 from policy import codec, dsse, wire
 from policy.model import Decision, State
 from policy.statements import Clearance, IndexClearance
-from registry import states
+from registry import statements, states
 from registry.access import REGISTRY
 from registry.audit import Audit, Event
 from registry.catalogue import schema
 from registry.catalogue.database import insert_new, put_row
+from registry.catalogue.locks import hold_alone
 from registry.judge.jobs import JobKind, Priority, enqueue, subject_of
 from registry.judge.reading import Obstacle
-from registry.publish import Publisher
+from registry.publish import Publisher, judgements_of
 from registry.served import Cleared, TagSigner, serve
 from registry.signer.protocol import SignerUnavailableError
 from registry.states import Standing, Transition
@@ -68,6 +69,7 @@ class Outcomes:
     def write(self, conn: Connection, result: Result, *, now: datetime) -> datetime:
         """Write a result, and return when the image is to be judged again by itself."""
         repository, digest = result.repository, result.manifest.digest
+        hold_alone(conn, judgements_of(repository))
         row = conn.execute(
             select(schema.images).where(_IMAGES.repository == repository, _IMAGES.digest == digest).with_for_update()
         ).first()
@@ -165,6 +167,8 @@ class Outcomes:
     def expire(self, conn: Connection, repository: str, digest: Digest, *, now: datetime) -> bool:
         """Take back what a clearance gave, if it has ended and could not be renewed; True if it had."""
         table = schema.clearances
+        statements.hold_statements(conn)
+        hold_alone(conn, judgements_of(repository))
         row = conn.execute(
             select(schema.images, table.c.expires)
             .join(table, (table.c.repository == _IMAGES.repository) & (table.c.digest == _IMAGES.digest))
@@ -246,6 +250,7 @@ def _judge_parents(conn: Connection, repository: str, digest: Digest, now: datet
         select(table.c.manifest)
         .join(schema.images, (_IMAGES.repository == table.c.repository) & (_IMAGES.digest == table.c.manifest))
         .where(table.c.repository == repository, table.c.digest == digest, table.c.kind == "child")
+        .order_by(table.c.manifest)
     ).all()
     for index in indexes:
         enqueue(conn, JobKind.JUDGE, subject_of(repository, index), now=now, priority=Priority.PUSH)

@@ -10,10 +10,13 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, assert_never
+
+from sqlalchemy import Connection
 
 from ocispec.digest import Digest
 from ocispec.errors import SpecError
@@ -46,6 +49,8 @@ MAX_ATTEMPTS: Final = 5
 CHECKPOINT_EVERY: Final = timedelta(minutes=1)
 LIST_EVERY: Final = timedelta(hours=1)
 _RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
+_PIECE: Final = 500
+"""Images that one transaction has judged again."""
 _POLL_SECONDS: Final = 0.5
 _SIGNER_SECONDS: Final = 0.05
 
@@ -215,8 +220,9 @@ class Worker:
         self._release(job, error, after=backoff)
         if job.kind is JobKind.JUDGE:
             repository, _, digest = job.subject.rpartition("@")
-            with self.catalogue.write() as conn:
-                self.judge.outcomes.expire(conn, repository, Digest.parse(digest), now=self.clock())
+            self.catalogue.change(
+                lambda conn: self.judge.outcomes.expire(conn, repository, Digest.parse(digest), now=self.clock())
+            )
 
     def _release(self, job: Job, error: str, *, after: timedelta) -> None:
         try:
@@ -244,10 +250,18 @@ class Worker:
         """Have everything that a change touches judged again."""
         now = self.clock()
         urgent = job.subject.startswith("urgent ")
+        priority = Priority.URGENT if urgent else Priority.CHANGE
+        subjects = sorted(subject_of(*image) for image in self._touched(job.subject.removeprefix("urgent ")))
+
+        def enqueue(part: Sequence[str], conn: Connection) -> None:
+            for subject in part:
+                jobs.enqueue(conn, JobKind.JUDGE, subject, now=now, priority=priority)
+            jobs.renew(conn, job, now=self.clock())
+
+        # In pieces, since pushes want to enqueue meanwhile. Whoever takes the job over begins anew, which harms nobody.
+        for start in range(0, len(subjects), _PIECE):
+            self.catalogue.change(partial(enqueue, subjects[start : start + _PIECE]))
         with self.catalogue.write() as conn:
-            for repository, digest in self._touched(job.subject.removeprefix("urgent ")):
-                priority = Priority.URGENT if urgent else Priority.CHANGE
-                jobs.enqueue(conn, JobKind.JUDGE, subject_of(repository, digest), now=now, priority=priority)
             jobs.finish(conn, job, now=now)
 
     def _touched(self, subject: str) -> tuple[tuple[str, Digest], ...]:
@@ -269,6 +283,7 @@ class Worker:
         self.judge.teach(generation)
         date = self.signer.date_list()
         with self.catalogue.write() as conn:
+            statements.hold_statements(conn)
             if statements.generation(conn) != generation:
                 raise OutOfDateError("the revocation list changed while it was dated")
             statements.date_list(conn, newest, date)
@@ -325,6 +340,7 @@ class Worker:
         if ended.error:
             _log.warning("advisory import: %s", ended.error)
         with self.catalogue.write() as conn:
+            statements.lock_statements(conn)
             self.advising.record(conn, ended)
             if not ended.error:
                 statements.raise_generation(conn)

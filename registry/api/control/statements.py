@@ -51,8 +51,7 @@ def post_statement() -> Response:
     envelope = whole_body(limit=MAX_ENVELOPE)
     try:
         _check_kind(envelope)
-        with context().catalogue.write() as conn:
-            return _accept(conn, envelope)
+        return context().catalogue.change(lambda conn: _accept(conn, envelope))
     except PolicyError as error:
         return refused(error, "statement")
     finally:
@@ -68,6 +67,7 @@ def _check_kind(envelope: bytes) -> None:
 
 def _accept(conn: Connection, envelope: bytes) -> Response:
     now, principal = context().clock(), caller()
+    kept.lock_statements(conn)
     trust = kept.trust_in_force(conn, now)
     if trust is None:
         raise InUseError("this registry has no trust.json yet, so no statement can be proven")

@@ -33,6 +33,7 @@ def post_trust() -> Response:
     envelope, now, principal = whole_body(limit=MAX_ENVELOPE), context().clock(), caller()
     try:
         with context().catalogue.write() as conn:
+            kept.lock_statements(conn)
             before = kept.generation(conn)
             trust = kept.accept_trust(conn, envelope, by=principal.name, now=now)
             new = kept.generation(conn) != before
