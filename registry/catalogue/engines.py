@@ -136,11 +136,11 @@ def _check_alive(connection: psycopg.Connection[Any], _record: object, _proxy: o
     """A connection that waits in the pool has nothing to read, but for its end, and what the server says before it."""
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
-    if not waiting.poll(0):
-        return
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.OperationalError as error:
-        raise DisconnectionError(str(error)) from error
-    if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
-        raise DisconnectionError("closed by the server")
+    for _ in range(3):
+        if not waiting.poll(0):
+            return
+        try:
+            connection.pgconn.consume_input()
+        except psycopg.OperationalError as error:
+            raise DisconnectionError(str(error)) from error
+    raise DisconnectionError("closed by the server")
