@@ -26,6 +26,7 @@ from registry.publish import Publisher, judgements_of
 from registry.served import Cleared, TagSigner, serve
 from registry.signer.protocol import SignerUnavailableError
 from registry.states import Standing, Transition
+from registry.telemetry import metrics
 
 LOOK_AGAIN: Final = timedelta(hours=24)
 """How often what is not cleared is judged again by itself: an age limit may have passed."""
@@ -129,6 +130,7 @@ class Outcomes:
                 judged=decision.taken if decision is not None else now,
             )
         )
+        metrics.DECISIONS.labels(transition.after, metrics.REASONS.bounded(transition.reason)).inc()
         if transition.moved or row.reason != transition.reason:
             self._record(conn, result, row, Event.STATE, _after(transition, result))
 

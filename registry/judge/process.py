@@ -30,6 +30,7 @@ from registry.signer.process import warm_signing
 from registry.sockets import bind
 from registry.store.interface import BlobStore
 from registry.store.open import open_store
+from registry.telemetry import traces
 
 _log = logging.getLogger("pratique.judge")
 _CHILDREN_A_PROCESSOR: Final = 2
@@ -47,6 +48,7 @@ def run(settings: Settings, number: int) -> None:
         _log.warning("%s", error)  # it may come back; jobs wait for it
     warm_signing()
     warm()
+    traces.configure(settings.traces, process=f"judge-{number}", registry=settings.name)
     processes.become(settings.users.judge, "users.judge", settings)
     worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag(Places(settings).log_level)
     if number == 0:
@@ -57,6 +59,7 @@ def run(settings: Settings, number: int) -> None:
         worker.wake = bind(settings.judge_socket, socket.SOCK_DGRAM)
     worker.run(should_stop)
     catalogue.close()
+    traces.close()
 
 
 def instance(settings: Settings) -> str:

@@ -39,6 +39,7 @@ from registry.judge.tasks import Tasks
 from registry.signer.identity import check_signer
 from registry.signer.interface import Signing
 from registry.signer.protocol import SignerRefusedError, SignerUnavailableError
+from registry.telemetry import metrics, origin, traces
 from registry.touched import all_images, touched_by
 from scanner.errors import ScanError
 
@@ -178,6 +179,12 @@ class Worker:
         return False
 
     def _do(self, job: Job) -> None:
+        """Go on with a job, as part of what it began with: so its log lines and spans are found from the request."""
+        attributes: dict[str, str | int] = {"pratique.subject": job.subject[:256], "pratique.attempt": job.attempts}
+        with origin.within(job.origin), traces.part_of(job.origin.trace, f"job {job.kind}", attributes):
+            self._attempt(job)
+
+    def _attempt(self, job: Job) -> None:
         try:
             if job.attempts > MAX_ATTEMPTS and job.kind is JobKind.JUDGE:
                 self.judge.give_up(job, f"{job.attempts - 1} attempts, and none came to an end")
@@ -198,6 +205,8 @@ class Worker:
                 # Without a child at work nothing would wake it again.
                 ready = not waiting.tasks or not self.tasks.busy
                 self._parked.append(_Parked(job, time.monotonic(), ready=ready))
+            else:
+                metrics.JOB_SECONDS.labels(job.kind).observe((self.clock() - job.due).total_seconds())
 
     def _dispatch(self, job: Job) -> Waiting | None:
         match job.kind:
@@ -216,6 +225,7 @@ class Worker:
         return None
 
     def _fail(self, job: Job, error: str) -> None:
+        metrics.JOB_ERRORS.labels(job.kind).inc()
         backoff = min(timedelta(seconds=2 ** min(job.attempts, 9)), timedelta(minutes=5))
         self._release(job, error, after=backoff)
         if job.kind is JobKind.JUDGE:

@@ -16,6 +16,7 @@ from policy.errors import PolicyError
 from registry.signer.protocol import Message, SignerRefusedError, SignerUnavailableError, receive, send
 from registry.signer.signer import Judged, SignedTag, SimpleSignature, Status
 from registry.sockets import connect
+from registry.telemetry import metrics, traces
 
 ANSWER_SECONDS: Final = 60.0
 """How long an answer may take: the signer serves one request at a time."""
@@ -95,18 +96,25 @@ class SignerClient:
         self, op: str, members: Mapping[str, canonical.Canonical] | None = None, parts: Sequence[bytes] = ()
     ) -> Message:
         try:
-            with connect(self.path, socket.SOCK_STREAM, timeout=self.seconds) as connection:
+            with (
+                traces.span(f"signer {op}"),
+                metrics.SIGNER_SECONDS.labels(op).time(),
+                connect(self.path, socket.SOCK_STREAM, timeout=self.seconds) as connection,
+            ):
                 send(connection, {**(members or {}), "op": op}, parts)
                 reply = receive(connection, what="signer's answer", seconds=self.seconds)
         except (OSError, SpecError) as error:
+            metrics.SIGNER_FAILURES.inc()
             raise SignerUnavailableError(f"signer {self.path}: {error}") from error
         code = reply.members.get("refused")
         if isinstance(code, str):
+            metrics.SIGNER_REFUSALS.labels(metrics.CODES.bounded(code)).inc()
             subject = fields.text(reply.members, "subject", what="signer's answer", default="")
             raise SignerRefusedError(
                 code, subject, fields.text(reply.members, "detail", what="signer's answer", default="")
             )
         if reply.members.get("ok") is not True:
+            metrics.SIGNER_FAILURES.inc()
             failed = fields.text(reply.members, "failed", what="signer's answer", default="no answer")
             raise SignerUnavailableError(f"signer {self.path}: {failed}")
         return reply

@@ -133,11 +133,6 @@ SIGNER_FAILURES: Final = _counter(
 )
 CHILDREN: Final = _gauge("pratique_judge_children", "Confined children that read images.", where="judge")
 
-# ---- garbage collection ---------------------------------------------------------------------------------------------
-
-FREED_BYTES: Final = _counter("pratique_collected_bytes_total", "Bytes that garbage collection freed.", where="web")
-FREED_BLOBS: Final = _counter("pratique_collected_blobs_total", "Blobs that garbage collection freed.", where="web")
-
 # ---- read at each scrape --------------------------------------------------------------------------------------------
 
 READY: Final = _scraped("pratique_ready", "1 if this part can be used, as `/readyz` looks at it.", "part")
@@ -162,6 +157,12 @@ UNSIGNED: Final = _scraped(
     "pratique_audit_unsigned_records", "Records of the audit behind the newest signed checkpoint."
 )
 CHECKPOINT_AGE: Final = _scraped("pratique_audit_checkpoint_age_seconds", "Age of the newest signed checkpoint.")
+COLLECTION_AGE: Final = _scraped("pratique_collection_age_seconds", "Since when the newest garbage collection is over.")
+COLLECTION_FAILED: Final = _scraped("pratique_collection_failed", "1 if it failed.")
+COLLECTION_FREED: Final = _scraped("pratique_collection_freed_bytes", "Bytes that it freed.")
+COLLECTION_MISSING: Final = _scraped(
+    "pratique_collection_missing_blobs", "Blobs that it found in the catalogue and not in the store."
+)
 MEMORY: Final = _scraped(
     "pratique_process_resident_bytes", "Memory of the registry's processes, by what they are.", "process"
 )
@@ -171,7 +172,7 @@ DISK_FREE: Final = _scraped("pratique_disk_free_bytes", "Bytes that are free whe
 CERTIFICATE_ENDS: Final = _scraped(
     "pratique_certificate_expires_seconds", "In how many seconds `http.certificate` ends, if the exporter may read it."
 )
-SCRAPE_ERRORS: Final = _scraped(
+SCRAPE_FAILED: Final = _scraped(
     "pratique_scrape_failed", "1 for a group of the metrics above that could not be read.", "group"
 )
 

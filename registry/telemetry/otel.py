@@ -6,6 +6,7 @@ OTEL_EXPORTER_OTLP_HEADERS. Proxies and .netrc of the environment are not used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import Token
 from importlib.metadata import version
@@ -78,7 +79,9 @@ class OpenTelemetry:
         )
         return _Request(span)
 
-    def span(self, name: str, attributes: dict[str, Attribute], parent: str | None) -> AbstractContextManager[object]:
+    def span(
+        self, name: str, attributes: Mapping[str, Attribute] | None, parent: str | None
+    ) -> AbstractContextManager[object]:
         """See `traces.Tracing`."""
         return self._tracer.start_as_current_span(
             name, context=None if parent is None else _context_of(parent), attributes=attributes

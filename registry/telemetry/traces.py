@@ -6,6 +6,7 @@ by the job's row, which holds the traceparent (W3C Trace Context) of the request
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -38,7 +39,9 @@ class Tracing(Protocol):
     def begin(self, environ: WSGIEnvironment, parent: str) -> RequestSpan:
         """The span of a request, below `parent` (a traceparent, "" for none); what this thread does now is in it."""
 
-    def span(self, name: str, attributes: dict[str, Attribute], parent: str | None) -> AbstractContextManager[object]:
+    def span(
+        self, name: str, attributes: Mapping[str, Attribute] | None, parent: str | None
+    ) -> AbstractContextManager[object]:
         """A span for as long as the block runs, below `parent`, or (None) below what this thread does now."""
 
     def close(self) -> None:
@@ -77,12 +80,12 @@ def begin(environ: WSGIEnvironment, *, believed: bool) -> RequestSpan | None:
     return _tracing.begin(environ, environ.get("HTTP_TRACEPARENT", "") if believed else "")
 
 
-def span(name: str, **attributes: Attribute) -> AbstractContextManager[object]:
+def span(name: str, attributes: Mapping[str, Attribute] | None = None) -> AbstractContextManager[object]:
     """A span for as long as the block runs, below what this thread does now."""
     return _NOTHING if _tracing is None else _tracing.span(name, attributes, None)
 
 
-def part_of(trace: str, name: str, **attributes: Attribute) -> AbstractContextManager[object]:
+def part_of(trace: str, name: str, attributes: Mapping[str, Attribute]) -> AbstractContextManager[object]:
     """A span below the traceparent `trace`, or (if it is "") of a trace of its own."""
     return _NOTHING if _tracing is None else _tracing.span(name, attributes, trace)
 
