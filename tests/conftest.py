@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
+
+from tests.support.s3 import s3_server
+from tests.support.swift import Swift, swift_server
 
 TOGETHER: Final = {
     "tests/chain/test_bad_registry.py": "chain",
@@ -28,3 +32,17 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # its base has no type
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     """The scheduler, whatever `--dist` says."""
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of moto's S3 server, one for each worker."""
+    with s3_server(tmp_path_factory.mktemp("moto")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """OpenStack Swift, one for each worker."""
+    with swift_server(tmp_path_factory.mktemp("swift")) as running:
+        yield running

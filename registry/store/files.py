@@ -81,6 +81,10 @@ class FilesStore:
             file.seek(start)
         return file if length is None else io.BufferedReader(_Window(file, length), CHUNK)
 
+    def redirect(self, digest: Digest) -> str | None:
+        """See `Blobs`: there is none."""
+        return None
+
     def put(self, digest: Digest, chunks: Iterable[bytes], *, size: int | None = None) -> int:
         """See `Blobs`."""
         with self._written(keys.blob_key(digest), f"blob {digest}") as file:

@@ -73,6 +73,12 @@ class Blobs(Protocol):
             StorageError: the engine failed.
         """
 
+    def redirect(self, digest: Digest) -> str | None:
+        """An address that gives the blob, for a minute at most, to whoever knows it; None: `open` is the only way.
+
+        Whether the blob is there is not looked at.
+        """
+
     def put(self, digest: Digest, chunks: Iterable[bytes], *, size: int | None = None) -> int:
         """Store a blob, hashing while it is written, and return its size; nothing is kept if it does not match.
 

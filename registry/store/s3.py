@@ -26,7 +26,8 @@ from registry.store import keys
 from registry.store.hashing import CHUNK, RunningHashes, check_digest, verified
 from registry.store.interface import StoredBlob, StoredDerived, Upload
 from registry.store.keys import DerivedKey
-from registry.store.s3_bucket import Bucket
+from registry.store.s3_bucket import Bucket, Unfinished
+from registry.store.s3_engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,14 @@ class _Parts:
 class S3Store:
     """A `BlobStore` in a bucket, which many registries may share."""
 
-    def __init__(self, settings: S3Settings) -> None:
-        """Use the bucket of `settings`; nothing is sent before the first call."""
-        self._bucket = Bucket(settings)
+    def __init__(self, settings: S3Settings, engine: Engine | None = None) -> None:
+        """Use the bucket of `settings`; nothing is sent before the first call.
+
+        Raises:
+            StorageError: the settings name no engine that can be asked.
+        """
+        self._bucket = Bucket(settings, engine)
+        self._redirects = settings.redirects
         self._hashes = RunningHashes()
 
     # Blobs
@@ -71,14 +77,20 @@ class S3Store:
 
     def put(self, digest: Digest, chunks: Iterable[bytes], *, size: int | None = None) -> int:
         """See `Blobs`."""
-        sender = self._bucket.sender(keys.blob_key(digest))
-        try:
-            for chunk in verified(chunks, digest, size):
-                sender.write(chunk)
-            return sender.finish()
-        except BaseException:
-            sender.abort()
-            raise
+        with self._bucket.sender(keys.blob_key(digest)) as sender:
+            try:
+                for chunk in verified(chunks, digest, size):
+                    sender.write(chunk)
+                return sender.finish()
+            except BaseException:
+                sender.abort()
+                raise
+
+    def redirect(self, digest: Digest) -> str | None:
+        """See `Blobs`."""
+        if not self._redirects:
+            return None
+        return self._bucket.presigned(keys.blob_key(digest), seconds=self._redirects)
 
     def delete(self, digest: Digest) -> bool:
         """See `Blobs`."""
@@ -108,19 +120,19 @@ class S3Store:
     def append(self, upload: Upload, chunks: Iterable[bytes]) -> Upload:
         """See `Uploads`."""
         parts = _Parts.parse(upload.parts)
-        sender = self._bucket.sender(keys.upload_key(upload.id), parts.multipart, parts.tags)
         running = self._hashes.take(upload.id, upload.size)
         size = upload.size
-        sender.write(self._tail(upload, parts))
-        for chunk in chunks:
-            sender.write(chunk)
-            size += len(chunk)
-            if running is not None:
-                running.update(chunk)
-        tail = sender.rest()
-        if tail:
-            # Named by where it ends: the tail that the catalogue knows stays whole until it knows this one.
-            self._bucket.put(keys.tail_key(upload.id, size), tail)
+        with self._bucket.sender(keys.upload_key(upload.id), parts.multipart, parts.tags) as sender:
+            sender.write(self._tail(upload, parts))
+            for chunk in chunks:
+                sender.write(chunk)
+                size += len(chunk)
+                if running is not None:
+                    running.update(chunk)
+            tail = sender.rest()
+            if tail:
+                # Named by where it ends: the tail that the catalogue knows stays whole until it knows this one.
+                self._bucket.put(keys.tail_key(upload.id, size), tail)
         if running is not None:
             self._hashes.keep(upload.id, size, running)
         return replace(
@@ -142,14 +154,16 @@ class S3Store:
             self.cancel(upload.id)
             raise
         self._hashes.forget(upload.id)
-        self._drop_objects(upload.id)
+        with suppress(StorageError):
+            # The blob is there: what is left of the session is for `expire`.
+            self._drop_objects(upload.id)
         return upload.size
 
     def cancel(self, upload_id: str) -> None:
         """See `Uploads`."""
         self._hashes.forget(upload_id)
-        for key, multipart, _ in self._bucket.unfinished(keys.upload_key(upload_id)):
-            self._bucket.sender(key, multipart).abort()
+        for found in self._bucket.unfinished(keys.upload_key(upload_id)):
+            self._bucket.sender(found.key, found.multipart).abort()
         self._drop_objects(upload_id)
 
     def expire(self, before: datetime) -> tuple[str, ...]:
@@ -157,11 +171,11 @@ class S3Store:
         newest: dict[str, datetime] = {}
         for found in self._bucket.list("uploads/"):
             _note(newest, found.key, found.changed)
-        for key, _, changed in self._bucket.unfinished("uploads/"):
-            _note(newest, key, changed)
-        for key, multipart, changed in [*self._bucket.unfinished("blobs/"), *self._bucket.unfinished("derived/")]:
-            if changed < before:
-                self._bucket.sender(key, multipart).abort()
+        for unfinished in self._bucket.unfinished("uploads/"):
+            _note(newest, unfinished.key, self._last_change(unfinished, before))
+        for unfinished in self._bucket.unfinished("blobs/"):
+            if self._last_change(unfinished, before) < before:
+                self._bucket.sender(unfinished.key, unfinished.multipart).abort()
         dropped: list[str] = []
         for upload_id, changed in newest.items():
             if changed < before:
@@ -179,13 +193,7 @@ class S3Store:
 
     def put_derived(self, key: DerivedKey, content: bytes) -> None:
         """See `DerivedObjects`."""
-        sender = self._bucket.sender(keys.derived_key(key))
-        try:
-            sender.write(content)
-            sender.finish()
-        except BaseException:
-            sender.abort()
-            raise
+        self._bucket.put(keys.derived_key(key), content)
 
     def get_derived(self, key: DerivedKey) -> bytes | None:
         """See `DerivedObjects`."""
@@ -229,19 +237,23 @@ class S3Store:
         if known is not None:
             check_digest(known, digest)
         key = keys.upload_key(upload.id)
-        sender = self._bucket.sender(key, parts.multipart, parts.tags)
-        sender.write(self._tail(upload, parts))
-        try:
-            sender.finish()
-        except (StorageError, UploadUnknownError):
-            # A commit that died after this step: its object is there, and is hashed as any unknown one.
-            # Engines differ in how they answer for a multipart upload that is over.
-            known = None
-            if self._bucket.size(key) != upload.size:
-                raise
+        with self._bucket.sender(key, parts.multipart, parts.tags) as sender:
+            sender.write(self._tail(upload, parts))
+            try:
+                sender.finish()
+            except (StorageError, UploadUnknownError):
+                # A commit that died after this step: its object is there, and is hashed as any unknown one.
+                # Engines differ in how they answer for a multipart upload that is over.
+                known = None
+                if self._bucket.size(key) != upload.size:
+                    raise
         if known is None:
             check_digest(self._hashed(key, digest.algorithm), digest)
         self._bucket.copy(key, keys.blob_key(digest), upload.size)
+
+    def _last_change(self, found: Unfinished, before: datetime) -> datetime:
+        """When it got its newest part, which is asked for only where it matters: one request for each upload."""
+        return self._bucket.last_change(found) if found.begun < before else found.begun
 
     def _hashed(self, key: str, algorithm: str) -> Digest:
         running = hashlib.new(algorithm)

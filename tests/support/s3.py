@@ -6,12 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Final
 
 import boto3
 
 from registry.settings_storage import S3Settings
 from tests.support.processes import end, free_port, wait_for_port
+
+SECRET: Final = "a-secret-of-the-tests"
 
 
 @contextmanager
@@ -32,18 +36,39 @@ def s3_server(folder: Path) -> Iterator[str]:
         end(process)
 
 
-def bucket(endpoint: str, name: str, *, part_size: int = 5 * 2**20) -> S3Settings:
-    """Settings for a new bucket on `endpoint`."""
-    settings = S3Settings(
-        bucket=name, access_key="tester", secret_key="a-secret-of-the-tests", endpoint=endpoint, part_size=part_size
-    )
+def bucket(
+    endpoint: str,
+    name: str,
+    *,
+    access_key: str = "tester",
+    secret_key: str = SECRET,
+    part_size: int = 5 * 2**20,
+    **settings: Any,
+) -> S3Settings:
+    """Settings for a new bucket on `endpoint`, with `settings` of `S3Settings` beside."""
     client = boto3.client(
         "s3",
         endpoint_url=endpoint,
-        region_name=settings.region,
-        aws_access_key_id=settings.access_key,
-        aws_secret_access_key=settings.secret_key,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
     )
     client.create_bucket(Bucket=name)
     client.close()
-    return settings
+    return S3Settings(
+        bucket=name,
+        access_key=access_key,
+        secret_key=secret_key,
+        endpoint=endpoint,
+        part_size=part_size,
+        **settings,
+    )
+
+
+def members(settings: S3Settings) -> dict[str, object]:
+    """The same as the file of settings has it, under `storage`."""
+    found = {name: value for name, value in asdict(settings).items() if value not in {None, "", 0}}
+    return {
+        "engine": "s3",
+        "s3": {name: str(value) if isinstance(value, Path) else value for name, value in found.items()},
+    }

@@ -19,8 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.support.processes import end, free_port
 from tests.support.tools import lacking, need
@@ -66,14 +68,12 @@ swift_dir = {folder}
 workers = 0
 log_level = WARNING
 [pipeline:main]
-pipeline = catch_errors healthcheck cache listing_formats s3api tempauth copy slo proxy-server
+pipeline = catch_errors cache listing_formats s3api tempauth copy slo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
 [filter:catch_errors]
 use = egg:swift#catch_errors
-[filter:healthcheck]
-use = egg:swift#healthcheck
 [filter:cache]
 use = egg:swift#memcache
 memcache_servers = 127.0.0.1:{cache_port}
@@ -148,22 +148,15 @@ def _wait_until_ready(
         for name, process in running.items():
             if process.poll() is not None:
                 raise AssertionError(f"{name} ended with {process.returncode}:\n{_logs(folder)}")
-        try:
-            with urlopen(f"{endpoint}/healthcheck", timeout=5):
-                pass
-            if _list_buckets(endpoint, secret_key):
-                return
-        except (HTTPError, URLError, OSError) as error:
-            problem = str(error)
+        problem = _list_buckets(endpoint, secret_key)
+        if not problem:
+            return
         time.sleep(0.1)
     raise AssertionError(f"Swift is not ready after {_READY_SECONDS} s: {problem}\n{_logs(folder)}")
 
 
-def _list_buckets(endpoint: str, secret_key: str) -> bool:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
+def _list_buckets(endpoint: str, secret_key: str) -> str:
+    """What goes wrong with it, or nothing."""
     client = boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -174,11 +167,11 @@ def _list_buckets(endpoint: str, secret_key: str) -> bool:
     )
     try:
         client.list_buckets()
-    except (ClientError, BotoCoreError):
-        return False
+    except (ClientError, BotoCoreError) as error:
+        return str(error)
     finally:
         client.close()
-    return True
+    return ""
 
 
 def _check_attributes(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,20 +17,13 @@ from registry.store.s3 import S3Store
 from tests.registry.store.contract.blobs import BIG
 from tests.registry.store.contract.whole import StoreContract
 from tests.support.processes import free_port
-from tests.support.s3 import bucket, s3_server
-
-
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running S3 server."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as address:
-        yield address
+from tests.support.s3 import bucket
 
 
 @pytest.fixture
-def settings(endpoint: str) -> S3Settings:
+def settings(moto: str) -> S3Settings:
     """A new bucket."""
-    return bucket(endpoint, f"test-{uuid.uuid4().hex}")
+    return bucket(moto, f"test-{uuid.uuid4().hex}")
 
 
 @pytest.fixture
@@ -52,8 +46,9 @@ def test_an_upload_to_a_blob_that_broke_off_expires(store: S3Store, settings: S3
     sender.write(BIG)
     found = s3_bucket.Bucket(settings)
     assert len(list(found.unfinished("blobs/"))) == 1
-    (_, _, changed), *_ = found.unfinished("blobs/")
-    store.expire(changed.replace(year=changed.year + 1))
+    store.expire(datetime.now(UTC) - timedelta(hours=1))
+    assert len(list(found.unfinished("blobs/"))) == 1
+    store.expire(datetime.now(UTC) + timedelta(hours=1))
     assert list(found.unfinished("blobs/")) == []
 
 
@@ -74,10 +69,9 @@ def test_a_commit_that_died_half_way_is_taken_up_again(store: S3Store, settings:
 
 
 def test_an_object_too_large_for_one_copy_is_copied_in_ranges(
-    settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+    settings: S3Settings,
 ) -> None:
-    monkeypatch.setattr(s3_bucket, "MAX_COPY", 5 * 2**20)
-    found = s3_bucket.Bucket(settings)
+    found = s3_bucket.Bucket(settings, max_copy=5 * 2**20)
     found.put("from", BIG)
     found.copy("from", "to", len(BIG))
     assert found.read("to") == BIG
@@ -91,9 +85,9 @@ def test_an_engine_that_is_not_there_is_one_clear_error() -> None:
         S3Store(nobody).check()
 
 
-def test_a_bucket_that_is_not_there_is_one_clear_error(endpoint: str) -> None:
-    nowhere = S3Settings(bucket="no-such-bucket", access_key="k", secret_key="s3cr3t-of-tests", endpoint=endpoint)
-    with pytest.raises(StorageError, match="NoSuchBucket"):
+def test_a_bucket_that_is_not_there_is_one_clear_error(moto: str) -> None:
+    nowhere = S3Settings(bucket="no-such-bucket", access_key="k", secret_key="s3cr3t-of-tests", endpoint=moto)
+    with pytest.raises(StorageError, match="the bucket no-such-bucket does not exist"):
         S3Store(nowhere).check()
 
 
