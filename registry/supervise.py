@@ -212,7 +212,18 @@ class Supervisor:
         for process in self.processes:
             process.start()
         for process in self.processes:
-            process.wait_until_ready(lambda: self.signals.stop)
+            process.wait_until_ready(self._stops)
+
+    def _stops(self) -> bool:
+        """True if the registry is to stop before it is up.
+
+        Raises:
+            RegistryError: a process has ended, perhaps one that others wait for.
+        """
+        for process in self.processes:
+            if process.popen is not None and process.ended:
+                raise RegistryError(f"process {process.name}: ended with {process.popen.returncode} as it was started")
+        return self.signals.stop
 
     def watch(self) -> None:
         """Keep them running until the registry is to stop, and has drained.
