@@ -54,6 +54,10 @@ class UploadOrderError(RegistryError):
         self.location = location
 
 
+class UpstreamError(RegistryError):
+    """Another registry, of which this one has a copy, cannot be asked, or sends what is not taken."""
+
+
 class CatalogueError(RegistryError):
     """The catalogue database failed, or holds what it must not."""
 
@@ -82,6 +86,10 @@ class TokenError(RegistryError):
     """A bearer token is not believed."""
 
 
+class TokenEndedError(TokenError):
+    """A bearer token was good, and its time is over: its client asks for the next one."""
+
+
 class UploadBusyError(RegistryError):
     """Another request is sending to this upload session."""
 
@@ -93,10 +101,6 @@ class RequestError(RegistryError):
         """Keep what stands in the answer's `detail`."""
         super().__init__(message)
         self.detail = detail
-
-
-class UnstorableError(RequestError):
-    """A text or number that was sent cannot be kept by every database: a NUL, a lone surrogate, too long, too large."""
 
 
 class NameInvalidError(RequestError):
@@ -132,7 +136,12 @@ class ManifestBlobUnknownError(RequestError):
 
 
 class UnauthorizedError(RequestError):
-    """No credentials, or none that we know."""
+    """No credentials, none that we know, or (`insufficient`) a token that was asked for less than is needed."""
+
+    def __init__(self, message: str, *, detail: JsonValue = None, insufficient: bool = False) -> None:
+        """Keep which of them it is, for the answer's challenge."""
+        super().__init__(message, detail=detail)
+        self.insufficient = insufficient
 
 
 class DeniedError(RequestError):
@@ -153,6 +162,10 @@ class InUseError(RequestError):
 
 class UnsupportedRequestError(RequestError):
     """The request asks for something that the registry does not do."""
+
+
+class UnstorableError(UnsupportedRequestError):
+    """A text or number that was sent cannot be kept by every database: a NUL, a lone surrogate, too long, too large."""
 
 
 class CodingError(RequestError):

@@ -73,6 +73,11 @@ class Places:
         return self.settings.run_folder / "metrics"
 
     @property
+    def mirror_sign(self) -> Path:
+        """Is there once the process that fetches from other registries is at work."""
+        return self.settings.run_folder / "mirror"
+
+    @property
     def cell(self) -> Path:
         """The empty folder that confined children have as their root."""
         return self.settings.run_folder / "empty"

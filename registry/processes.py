@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import grp
+import hashlib
 import os
 import pwd
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -135,6 +137,12 @@ def become(user: str, key: str, settings: Settings) -> None:
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     die_with_parent(signal.SIGTERM)
+
+
+def instance(settings: Settings) -> str:
+    """A name for this registry among those that share its catalogue: of one name, only one runs at a time."""
+    folder = hashlib.sha256(os.fsencode(settings.data.resolve())).hexdigest()[:8]
+    return f"{socket.gethostname()[:20]}-{folder}"
 
 
 def log_to_stderr(name: str, settings: LogSettings = LOG) -> None:

@@ -51,10 +51,11 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What came of it: `kind` as in the catalogue, and whether it was new in its repository."""
+    """What came of it: `kind` as in the catalogue, whether it was new in its repository, and whether a tag moved."""
 
     kind: str
     new: bool
+    moved: bool
 
 
 def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int) -> Pushed:
@@ -91,11 +92,13 @@ def push_manifest(conn: Connection, audit: Audit, push: Push, *, referrers: int)
         if parsed.subject is not None and count_referrers(conn, repository, parsed.subject.digest) > referrers:
             raise ManifestInvalidError(f"manifest {parsed.subject.digest}: expected at most {referrers} referrers")
         _record(conn, audit, push, Event.PUSH, f"{repository}@{parsed.digest}", "", kind)
+    moved = False
     for tag in push.tags:
         before = push_tag(conn, repository, tag, parsed.digest, by=push.principal.name, now=push.now)
         if before != parsed.digest:
+            moved = True
             _record(conn, audit, push, Event.TAG, f"{repository}:{tag}", str(before or ""), str(parsed.digest))
-    return Pushed(kind=kind, new=new)
+    return Pushed(kind=kind, new=new, moved=moved)
 
 
 def _check_protected(push: Push) -> None:

@@ -22,6 +22,7 @@ PROCESSES: Final = {
     "keeper": "registry.judge.keeping",
     "signer": "registry.signer.process",
     "judge": "registry.judge.process",
+    "mirror": "registry.mirror.process",
     "metrics": "registry.telemetry.exporter",
 }
 """The module of each, with its function `run(settings, number)`."""

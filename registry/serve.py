@@ -7,6 +7,7 @@ handed in later. Without them everything stays quarantined.
     keeper   forks confined children; root if we are, reads nothing hostile itself
     signer   own user; alone reads the private key
     judge    own user; as many as the settings say
+    mirror   own user; fetches what is a copy of another registry's, if there are such
     metrics  the web's user; only if the settings say where
     web      own user
 
@@ -121,7 +122,13 @@ class _Run:
     def prepare(self) -> None:
         """Take away what an earlier run left in the run folder, and say how much is logged."""
         places = Places(self.settings)
-        for stale in (places.keeper_socket, places.signer_socket, self.settings.judge_socket, places.draining):
+        for stale in (
+            places.keeper_socket,
+            places.signer_socket,
+            self.settings.judge_socket,
+            places.draining,
+            places.mirror_sign,
+        ):
             stale.unlink(missing_ok=True)
         shutil.rmtree(places.metrics, ignore_errors=True)
         places.metrics.mkdir(mode=0o770)
@@ -151,6 +158,8 @@ class _Run:
                 for number in range(settings.judge.workers)
             ),
         ]
+        if settings.mirrors:
+            made.append(self._process("mirror", ["mirror"], Appears(places.mirror_sign)))
         if settings.metrics.listen:
             made.append(self._process("metrics", ["metrics"], Appears(places.metrics)))
         return made

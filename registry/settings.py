@@ -33,7 +33,9 @@ from registry.settings_identity import (
     TokenSettings,
     check_identity,
 )
+from registry.settings_mirror import MAX_MIRRORS, MirrorSettings, check_mirrors
 from registry.settings_operation import LOG, METRICS, TRACES, LogSettings, MetricsSettings, TraceSettings
+from registry.settings_rates import RATES, RateSettings
 from registry.settings_storage import STORAGE, StorageSettings
 
 MAX_FILE: Final = 256 * 1024
@@ -147,6 +149,7 @@ class UserSettings:
     web: Annotated[str, Key("User of the web processes, by name or number.", checks.text)] = "60101"
     judge: Annotated[str, Key("User of the judge.", checks.text)] = "60102"
     signer: Annotated[str, Key("User of the signer, who alone reads the private key.", checks.text)] = "60103"
+    mirror: Annotated[str, Key("User of the process that fetches from other registries.", checks.text)] = "60105"
     group: Annotated[str, Key("Group by which they share store and catalogue.", checks.text)] = "60100"
 
 
@@ -175,6 +178,9 @@ class Settings:
     storage: Annotated[StorageSettings, Section("Where blobs are kept.", StorageSettings)] = STORAGE
     http: Annotated[HttpSettings, Section("How the API is served.", HttpSettings)] = HttpSettings()
     limits: Annotated[LimitSettings, Section("What one push may cost.", LimitSettings)] = LimitSettings()
+    rates: Annotated[RateSettings, Section("Requests a second of each web process; 0 is any number.", RateSettings)] = (
+        RATES
+    )
     judge: Annotated[JudgeSettings, Section("Scanning and deciding.", JudgeSettings)] = JudgeSettings()
     signer: Annotated[SignerSettings, Section("Signing as one of several registries.", SignerSettings)] = (
         SignerSettings()
@@ -192,6 +198,10 @@ class Settings:
     certificates: Annotated[
         CertificateSettings | None, Section("Client certificates; without it none are asked for.", CertificateSettings)
     ] = None
+    mirrors: Annotated[
+        tuple[MirrorSettings, ...],
+        Sections("A list: which repositories are copies of another registry's.", MirrorSettings, MAX_MIRRORS),
+    ] = ()
     users: Annotated[UserSettings, Section("Users of the processes, when started as root.", UserSettings)] = (
         UserSettings()
     )
@@ -268,6 +278,7 @@ def parse(raw: bytes) -> Settings:
     if (settings.http.certificate is None) != (settings.http.key is None):
         raise SettingsError("setting http.certificate: expected together with http.key, or neither")
     _check_listeners(settings)
+    check_mirrors(settings.mirrors, settings.name)
     check_identity(
         settings.name,
         secure=settings.http.certificate is not None,

@@ -19,6 +19,8 @@ KNOWN_SECRETS: Final = frozenset(
 
 MAX_NETWORKS: Final = 256
 
+MAX_HOSTS: Final = 16
+
 Check = Callable[[object, str], Any]
 """Takes the value and the key's name for messages; what it returns is of the key's declared type."""
 
@@ -112,6 +114,13 @@ def networks(value: object, key: str) -> tuple[IPv4Network | IPv6Network, ...]:
         except ValueError as error:
             raise SettingsError(f"setting {key}: {str(error)[:120]}, expected e.g. 10.0.0.0/8 or 127.0.0.1") from None
     return tuple(found)
+
+
+def hosts(value: object, key: str) -> tuple[str, ...]:
+    """A list of at most 16 hosts, each perhaps with a port."""
+    if not isinstance(value, list) or len(value) > MAX_HOSTS:
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected a list of at most {MAX_HOSTS} hosts")
+    return tuple(registry_name(item, key) for item in value)
 
 
 def _matching(pattern: str, expected: str) -> Check:

@@ -46,6 +46,7 @@ TABLE: Final[tuple[tuple[type[errors.RegistryError], str, int], ...]] = (
     (errors.RuleError, "RULE_INVALID", 400),
     (errors.StorageFullError, "STORAGE_FULL", 507),
     (errors.StorageError, "STORAGE_UNAVAILABLE", 503),
+    (errors.UpstreamError, "UPSTREAM_UNAVAILABLE", 503),
     (errors.CatalogueError, "CATALOGUE_UNAVAILABLE", 503),
     (errors.CorruptError, "CONTENT_CORRUPT", 500),
     (errors.RegistryError, "UNKNOWN", 500),

@@ -60,6 +60,7 @@ def get_manifest(name: str, reference: str) -> Response:
     """Send a manifest; HEAD sends the headers alone."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
     principal = caller()
+    _see_upstream(repository, wanted)
     with context().catalogue.look() as conn:
         found = _find(conn, repository, wanted)
         found = check_manifest(conn, context().artifacts, principal, repository, found, reference)
@@ -74,6 +75,15 @@ def get_manifest(name: str, reference: str) -> Response:
         principal=principal.name, source=source(), subject=f"{repository}:{reference}", after=str(found.digest)
     )
     return Response(found.content, headers=headers, content_type=found.media_type)
+
+
+def _see_upstream(repository: str, wanted: Digest | str) -> None:
+    """In a repository that is a copy of another registry's: have what is asked for fetched, for whoever may read it."""
+    asking = context().asking
+    if asking.mirrors and caller().in_scope(repository):
+        with context().catalogue.look() as conn:
+            there = _current(conn, repository, wanted) is not None
+        asking.see_to(repository, wanted, there=there)
 
 
 def _find(conn: Connection, repository: str, wanted: Digest | str) -> Found | None:

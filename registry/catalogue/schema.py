@@ -486,3 +486,16 @@ collections = Table(
 )
 """Runs of the collector, and what each found and freed. One goes on at a time."""
 Index("collections_by_time", collections.c.requested)
+
+mirrored = Table(
+    "mirrored",
+    metadata,
+    Column("repository", _REPOSITORY, nullable=False),
+    Column("reference", bytewise(136), nullable=False),  # a tag or digest
+    Column("said", bytewise(8), nullable=False),
+    Column("checked", Moment, nullable=False),
+    Column("detail", _TEXT, nullable=False),
+    PrimaryKeyConstraint("repository", "reference"),
+)
+"""What another registry last said of a reference that is a copy of it (catalogue/mirrored.py)."""
+Index("mirrored_by_time", mirrored.c.checked)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -46,6 +47,12 @@ class JobKind(StrEnum):
     """Have the head of the audit chain signed (empty)."""
     ADVISORIES = "advisories"
     """Import uploaded advisory data (empty)."""
+    MIRROR = "mirror"
+    """Fetch a manifest of another registry into its copy (`repository tag-or-digest`); not for a judge."""
+
+
+JUDGED: Final = frozenset(JobKind) - {JobKind.MIRROR}
+"""What judges do."""
 
 
 class Priority:
@@ -130,19 +137,19 @@ def is_due(conn: Connection, kind: JobKind, subject: str, *, now: datetime) -> b
     return conn.scalar(select(_JOBS.id).where(_JOBS.kind == kind, _JOBS.subject == subject, due)) is not None
 
 
-def any_free(conn: Connection, *, now: datetime, without: JobKind | None = None) -> bool:
-    """True if there is a job to claim, of any kind but `without`; cheap, for a reading transaction."""
-    return conn.scalar(select(_JOBS.id).where(_free(now, without)).limit(1)) is not None
+def any_free(conn: Connection, *, now: datetime, kinds: Collection[JobKind]) -> bool:
+    """True if there is a job of these kinds to claim; cheap, for a reading transaction."""
+    return conn.scalar(select(_JOBS.id).where(_free(now, kinds)).limit(1)) is not None
 
 
-def claim(conn: Connection, *, token: str, now: datetime, without: JobKind | None = None) -> Job | None:
-    """Take the most urgent job that nobody holds, of any kind but `without`, in a writing transaction.
+def claim(conn: Connection, *, token: str, now: datetime, kinds: Collection[JobKind]) -> Job | None:
+    """Take the most urgent job of these kinds that nobody holds, in a writing transaction.
 
     `token` is new for each claim.
     """
     chosen = (
         select(schema.jobs)
-        .where(_free(now, without))
+        .where(_free(now, kinds))
         .order_by(_JOBS.priority.desc(), _JOBS.not_before, _JOBS.id)
         .limit(1)
     )
@@ -224,10 +231,9 @@ def next_due(conn: Connection) -> datetime | None:
     return conn.scalar(select(_JOBS.not_before).where(_JOBS.claimed_by == "").order_by(_JOBS.not_before).limit(1))
 
 
-def _free(now: datetime, without: JobKind | None) -> ColumnElement[bool]:
+def _free(now: datetime, kinds: Collection[JobKind]) -> ColumnElement[bool]:
     unclaimed = or_(_JOBS.claimed_by == "", _JOBS.claimed_until < now)
-    wanted = and_(_JOBS.not_before <= now, unclaimed)
-    return wanted if without is None else and_(wanted, _JOBS.kind != without)
+    return and_(_JOBS.not_before <= now, unclaimed, _JOBS.kind.in_([str(kind) for kind in kinds]))
 
 
 def _held(job: Job) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import socket
@@ -53,19 +52,13 @@ def run(settings: Settings, number: int) -> None:
     worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag(Places(settings).log_level)
     if number == 0:
         should_stop = Pulse(path=Places(settings).judge_alive, signer=worker.signer, stopped=should_stop).should_stop
-    worker.name = f"{instance(settings)}/judge-{number}"
+    worker.name = f"{processes.instance(settings)}/judge-{number}"
     worker.begin(should_stop)
     if number == 0:
         worker.wake = bind(settings.judge_socket, socket.SOCK_DGRAM)
     worker.run(should_stop)
     catalogue.close()
     traces.close()
-
-
-def instance(settings: Settings) -> str:
-    """A name for this registry among those that share its catalogue: of one name, only one runs at a time."""
-    folder = hashlib.sha256(os.fsencode(settings.data.resolve())).hexdigest()[:8]
-    return f"{socket.gethostname()[:20]}-{folder}"
 
 
 def make_worker(settings: Settings, store: BlobStore, catalogue: Catalogue) -> Worker:

@@ -149,25 +149,25 @@ class Worker:
         """Claim a job and do it; False if there is none."""
         if len(self._parked) >= MAX_PARKED:
             return False
-        without = self._not_now()
-        if not self._may_be_free(without):
+        kinds = self._now()
+        if not self._may_be_free(kinds):
             return False
         with self.catalogue.write() as conn:
             token = f"{self.name}:{secrets.token_hex(12)}"
-            job = jobs.claim(conn, token=token, now=self.clock(), without=without)
+            job = jobs.claim(conn, token=token, now=self.clock(), kinds=kinds)
         if job is None:
             return False
         self._do(job)
         return True
 
-    def _not_now(self) -> JobKind | None:
-        """Images are not judged while the advisory data are not those that every judge is to use."""
+    def _now(self) -> frozenset[JobKind]:
+        """What can be done now: no image is judged while our advisory data are not those that every judge is to use."""
         with self.catalogue.read() as conn:
-            return None if self.advising.current(conn) else JobKind.JUDGE
+            return jobs.JUDGED if self.advising.current(conn) else jobs.JUDGED - {JobKind.JUDGE}
 
-    def _may_be_free(self, without: JobKind | None = None) -> bool:
+    def _may_be_free(self, kinds: frozenset[JobKind] = jobs.JUDGED) -> bool:
         with self.catalogue.read() as conn:
-            return jobs.any_free(conn, now=self.clock(), without=without)
+            return jobs.any_free(conn, now=self.clock(), kinds=kinds)
 
     def _go_on(self) -> bool:
         """Try a parked job again whose child may have ended; False if there is none."""
@@ -220,6 +220,8 @@ class Worker:
                 self._checkpoint(job)
             case JobKind.ADVISORIES:
                 self._begin_import(job)
+            case JobKind.MIRROR:
+                raise AssertionError(f"job {job.kind} {job.subject}: claimed by a judge")
             case _:
                 assert_never(job.kind)
         return None

@@ -22,7 +22,7 @@ def _enqueue(catalogue: Catalogue, subject: str, priority: int = Priority.PUSH) 
 
 def _claim(catalogue: Catalogue, token: str, at: datetime = NOW) -> Job | None:
     with catalogue.write() as conn:
-        return jobs.claim(conn, token=token, now=at)
+        return jobs.claim(conn, token=token, now=at, kinds=jobs.JUDGED)
 
 
 def _must(job: Job | None) -> Job:
@@ -84,7 +84,7 @@ def test_job_wanted_again_while_it_is_done_is_done_again(catalogue: Catalogue) -
 def test_renewal_waits_for_its_time_and_a_change_brings_it_forward(catalogue: Catalogue) -> None:
     _enqueue(catalogue, "app@1")
     with catalogue.write() as conn:
-        jobs.finish(conn, _must(jobs.claim(conn, token="a", now=NOW)), now=NOW, again_at=LATER)
+        jobs.finish(conn, _must(jobs.claim(conn, token="a", now=NOW, kinds=jobs.JUDGED)), now=NOW, again_at=LATER)
     assert _claim(catalogue, "b") is None
     with catalogue.read() as conn:
         assert jobs.next_due(conn) == LATER
