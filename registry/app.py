@@ -12,16 +12,16 @@ from typing import Final
 from flask import Flask, Response, current_app, request
 from sqlalchemy import Connection
 
-from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, uploads
+from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, token, uploads
 from registry.api.base import API_VERSION, is_open, require_principal
 from registry.api.body import check_coding, drain
 from registry.artifacts import ServedArtifacts
 from registry.audit import Audit, ReadLog
-from registry.authenticate import Authenticator, BasicAuthenticator
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
 from registry.context import Context, install
 from registry.errors import AddressTooLongError
+from registry.identity.open import IdentityParts, open_identity
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
 from registry.places import Places
@@ -46,6 +46,7 @@ BLUEPRINTS: Final = (
     health.blueprint,
     *control.BLUEPRINTS,
 )
+    token.blueprint,
 """All endpoints; those without a need for credentials are in `health`."""
 
 
@@ -59,7 +60,7 @@ def create_app(
     *,
     store: BlobStore,
     catalogue: Catalogue,
-    authenticator: Authenticator,
+    identity: IdentityParts,
     judge: JudgeQueue,
     clock: Callable[[], datetime] = utc_now,
     leases: Leases | None = None,
@@ -74,7 +75,8 @@ def create_app(
             settings=settings,
             store=store,
             catalogue=catalogue,
-            authenticator=authenticator,
+            authenticator=identity.authenticator,
+            identity=identity,
             audit=audit,
             reads=ReadLog(audit, clock, _writer(catalogue)),
             judge=judge,
@@ -98,14 +100,14 @@ def open_app(settings: Settings) -> Flask:
     """The application over the store and catalogue that the settings name.
 
     Raises:
-        CatalogueError, StorageError: one of them cannot be used.
+        CatalogueError, StorageError, SettingsError: one of them cannot be used, or of who somebody is.
     """
     catalogue = Catalogue(settings.catalogue_url, connections=settings.http.threads + 4)
     return create_app(
         settings,
         store=open_store(settings),
         catalogue=catalogue,
-        authenticator=BasicAuthenticator(catalogue, settings.name, utc_now),
+        identity=open_identity(settings, catalogue, utc_now),
         judge=JudgeQueue(catalogue, settings.judge_socket, utc_now),
     )
 

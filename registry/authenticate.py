@@ -1,103 +1,139 @@
-"""Credentials to principals. An `Authenticator` never decides what a principal may do.
+"""Credentials to principals: the front door, which remembers whom it has proven.
 
-Basic only for now: an account's name and its secret of 256 random bits. So much chance needs no slow hash:
-SHA-256 is what is stored, and compared in constant time. There is no default account (R7).
+An `Authenticator` never decides what a principal may do. There is no default account (R7). Once proven, an
+Authorization header costs a keyed hash, a look-up and the time; what was proven is kept under that hash alone, so a
+dump of this process's memory holds no secrets for longer than a request takes.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final, Protocol
 
 from registry.access import Principal
-from registry.catalogue.accounts import find_account
-from registry.catalogue.database import Catalogue
+from registry.catalogue.accounts import TOKEN_NAME
+from registry.identity.basic import BasicLogins, hash_secret, read_basic
+from registry.identity.bearer import Bearers
+from registry.identity.generation import AccountsGeneration
+from registry.identity.identity import Identity, Method
 
-REMEMBER_SECONDS: Final = 1.0
-"""How long a success is remembered: a removed account may be believed for so long."""
+__all__ = ["Authentication", "Authenticator", "hash_secret", "new_secret"]
 
-_MAX_HEADER: Final = 1024
-_MAX_REMEMBERED: Final = 4096
-_NOBODY: Final = "0" * 64
+REMEMBER_SECONDS: Final[dict[Method, float]] = {
+    Method.SECRET: 60.0,
+    Method.PASSWORD: 60.0,
+    Method.TOKEN: 300.0,
+    Method.ISSUER: 300.0,
+}
+"""How long a success is remembered, if neither its credentials end nor any account is changed before."""
+
+MAX_REMEMBERED: Final = 16_384
+"""Headers that are remembered; the oldest quarter makes room."""
+
+MAX_HEADER: Final = 96 * 1024
 
 
 class Authenticator(Protocol):
-    """Turns credentials into a principal."""
+    """Turns credentials into whom they speak for."""
 
-    @property
-    def challenge(self) -> str:
-        """The WWW-Authenticate header of a 401 answer."""
+    def authenticate(self, authorization: str, source: str = "") -> Principal | None:
+        """The principal of an Authorization header that came from an address; None: unknown, wrong, or ended.
 
-    def authenticate(self, authorization: str) -> Principal | None:
-        """The principal of an Authorization header, or None: unknown, wrong, expired or of another scheme."""
+        Raises:
+            TooManyRequestsError: too many logins failed of late.
+            CatalogueError: nobody can be known now.
+        """
+
+    def identify(self, authorization: str, source: str = "") -> Identity | None:
+        """The same, with what else is known of whom it is. Raises as `authenticate`."""
+
+    def login(self, name: str, secret: str, source: str) -> Identity | None:
+        """Whose name and secret these are. Raises as `authenticate`."""
 
 
-class BasicAuthenticator:
-    """HTTP Basic (RFC 7617) against the catalogue's accounts; for many threads."""
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """A success, until when it counts (by the monotonic clock), and as of which generation of accounts."""
 
-    def __init__(self, catalogue: Catalogue, realm: str, clock: Callable[[], datetime]) -> None:
-        """Take where accounts are, the name to challenge with, and the clock that they expire by."""
-        self._catalogue = catalogue
-        self._clock = clock
+    identity: Identity
+    principal: Principal
+    until: float
+    generation: int
+
+
+class Authentication:
+    """Basic and Bearer (RFC 7617, RFC 6750); for many threads."""
+
+    def __init__(
+        self, basic: BasicLogins, bearers: Bearers, generation: AccountsGeneration, clock: Callable[[], datetime]
+    ) -> None:
+        """Take who proves, and how it is known that what was proven still holds."""
+        self._basic, self._bearers, self._generation, self._clock = basic, bearers, generation, clock
+        self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._remembered: dict[bytes, tuple[float, Principal]] = {}
-        self.challenge = f'Basic realm="{realm}", charset="UTF-8"'
+        self._remembered: dict[bytes, _Remembered] = {}
 
-    def authenticate(self, authorization: str) -> Principal | None:
+    def authenticate(self, authorization: str, source: str = "") -> Principal | None:
         """See `Authenticator`."""
-        # The header itself is not kept: a dump of this process's memory should not hold secrets for longer.
-        known = hashlib.sha256(authorization.encode("utf-8", "replace")).digest()
-        remembered = self._remembered.get(known)
-        if remembered is not None and time.monotonic() < remembered[0]:
-            return remembered[1]
-        found = self._check(authorization)
-        if found is not None:
-            with self._lock:
-                if len(self._remembered) >= _MAX_REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[known] = (time.monotonic() + REMEMBER_SECONDS, found)
-        return found
+        found = self._remembered.get(blake2b(authorization.encode("utf-8", "replace"), key=self._key).digest())
+        generation = self._generation
+        if found is not None and found.generation == generation.number:
+            now = time.monotonic()
+            if now < found.until and now < generation.until:
+                return found.principal
+        identity = self.identify(authorization, source)
+        return None if identity is None else identity.principal
 
-    def _check(self, authorization: str) -> Principal | None:
-        credentials = _basic(authorization)
-        if credentials is None:
+    def identify(self, authorization: str, source: str = "") -> Identity | None:
+        """See `Authenticator`."""
+        mark = blake2b(authorization.encode("utf-8", "replace"), key=self._key).digest()
+        # The generation comes first: what changes after it was read makes the answer one of an older generation.
+        generation = self._generation.current()
+        found = self._remembered.get(mark)
+        if found is not None and found.generation == generation and time.monotonic() < found.until:
+            return found.identity
+        identity = self._prove(authorization, source)
+        if identity is not None:
+            self._remember(mark, identity, generation)
+        return identity
+
+    def login(self, name: str, secret: str, source: str) -> Identity | None:
+        """See `Authenticator`."""
+        if name == TOKEN_NAME:
+            return self._bearers.identify(secret, source)
+        return self._basic.identify(name, secret, source)
+
+    def _prove(self, authorization: str, source: str) -> Identity | None:
+        scheme, _, credentials = authorization.partition(" ")
+        if len(credentials) > MAX_HEADER:
             return None
-        name, secret = credentials
-        with self._catalogue.look() as conn:
-            account = find_account(conn, name)
-        wanted = account.secret if account is not None else _NOBODY
-        right = hmac.compare_digest(hash_secret(secret), wanted)
-        if account is None or not right:
-            return None
-        if account.expires is not None and account.expires <= self._clock():
-            return None
-        return account.principal
+        match scheme.lower():
+            case "bearer":
+                return self._bearers.identify(credentials.strip(" "), source)
+            case "basic":
+                given = read_basic(credentials)
+                return self.login(*given, source) if given is not None else None
+            case _:
+                return None
+
+    def _remember(self, mark: bytes, identity: Identity, generation: int) -> None:
+        seconds = REMEMBER_SECONDS[identity.method]
+        if identity.ends is not None:
+            seconds = min(seconds, (identity.ends - self._clock()).total_seconds())
+        with self._lock:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                for oldest in list(self._remembered)[: MAX_REMEMBERED // 4]:
+                    del self._remembered[oldest]
+            self._remembered.pop(mark, None)
+            self._remembered[mark] = _Remembered(identity, identity.principal, time.monotonic() + seconds, generation)
 
 
 def new_secret() -> str:
     """A secret of 256 random bits, to be shown once."""
     return secrets.token_urlsafe(32)
-
-
-def hash_secret(secret: str) -> str:
-    """What is stored of a secret: its SHA-256, in hex."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _basic(authorization: str) -> tuple[str, str] | None:
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic" or len(encoded) > _MAX_HEADER:
-        return None
-    try:
-        name, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        return None
-    return (name, secret) if colon and secret and name.isprintable() and name else None

@@ -18,6 +18,7 @@ from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
+from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
 from registry.proven import ProvenManifests
@@ -38,6 +39,7 @@ class Context:
     catalogue: Catalogue
     authenticator: Authenticator
     audit: Audit
+    identity: IdentityParts
     reads: ReadLog
     judge: JudgeQueue
     bodies: Bodies

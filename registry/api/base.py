@@ -15,7 +15,8 @@ from ocispec.errors import SpecError
 from ocispec.reference import check_repository, check_tag
 from ocispec.strictjson import JsonValue
 from registry.access import Right
-from registry.context import caller, context
+from registry.api.challenges import speaks_for
+from registry.context import caller, context, source
 from registry.errors import (
     DeniedError,
     DigestInvalidError,
@@ -60,13 +61,14 @@ def require_principal() -> None:
     """Find out who asks, before any handler runs.
 
     Raises:
-        UnauthorizedError: nobody we know.
+        UnauthorizedError: nobody we know, or by a token that was asked for less than this.
+        TooManyRequestsError: too many logins failed of late.
     """
     header = request.headers.get("Authorization")
-    principal = context().authenticator.authenticate(header) if header else None
-    if principal is None:
+    identity = context().authenticator.identify(header, source()) if header else None
+    if identity is None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
-    g.principal = principal
+    g.principal = speaks_for(identity)
     request.environ[ACCOUNT] = g.principal.name
 
 

@@ -1,8 +1,16 @@
-"""People's passwords: which are refused, and how they are kept - Argon2id (RFC 9106), at most two hashed at a time."""
+"""People's passwords: which are refused, and how they are kept - Argon2id (RFC 9106), at most two hashed at a time.
+
+A password that was right is right for REMEMBER_SECONDS without another hash. What is kept for that is a hash under a
+key that this process made by chance, over the stored hash too: it says nothing to whoever sees this memory without
+the key, and a changed password is not among it.
+"""
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +26,9 @@ AT_ONCE: Final = 2
 
 WAITING: Final = 8
 """Requests that wait for one of them; more are answered 429, known or not."""
+
+REMEMBER_SECONDS: Final = 60.0
+MAX_REMEMBERED: Final = 4096
 
 MAX_LENGTH: Final = 256
 """Characters of a password; what is longer is not hashed."""
@@ -45,6 +56,8 @@ class Passwords:
         self._running = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._inside = 0
+        self._key = secrets.token_bytes(32)
+        self._right: dict[bytes, float] = {}
 
     def check(self, password: str, *, account: str) -> None:
         """Judge a password that somebody wants to have.
@@ -66,7 +79,11 @@ class Passwords:
             TooManyRequestsError: too many wait already.
         """
         with self._turn():
-            return self._hasher.hash(_normal(password))
+            return self._hasher.hash(_normal(password[:MAX_LENGTH]))
+
+    def remembers(self, stored: str, password: str) -> bool:
+        """True if that was right a moment ago."""
+        return time.monotonic() < self._right.get(self._mark(stored, _normal(password[:MAX_LENGTH])), 0.0)
 
     def fits(self, stored: str, password: str) -> bool:
         """True if `stored` is of this password. Takes as long where `stored` is of nobody ("").
@@ -76,13 +93,28 @@ class Passwords:
         """
         text = _normal(password[:MAX_LENGTH])
         with self._turn():
-            if not stored:
-                self._hasher.hash(text)
+            # Of many requests with one password that come at once, two hash it; the others find it here.
+            if self.remembers(stored, password):
+                return True
+            if not self._verify(stored, text):
                 return False
-            try:
-                return self._hasher.verify(stored, text)
-            except (VerificationError, InvalidHashError):
-                return False
+            with self._lock:
+                if len(self._right) >= MAX_REMEMBERED:
+                    self._right.clear()
+                self._right[self._mark(stored, text)] = time.monotonic() + REMEMBER_SECONDS
+        return True
+
+    def _verify(self, stored: str, text: str) -> bool:
+        if not stored:
+            self._hasher.hash(text)
+            return False
+        try:
+            return self._hasher.verify(stored, text)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def _mark(self, stored: str, text: str) -> bytes:
+        return hmac.digest(self._key, f"{stored}\0{text}".encode("utf-8", "replace"), "sha256")
 
     def is_dated(self, stored: str) -> bool:
         """True if it was hashed with other parameters than new ones are."""

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWS, PyJWT
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import ExpiredSignatureError, PyJWTError
 
 from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue, parse_object
-from registry.errors import TokenError
+from registry.errors import TokenEndedError, TokenError
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -60,6 +60,7 @@ def verify(
     Claims in `require`, and exp and iat in any case, have to be there. The caller has read it by `read_unverified`.
 
     Raises:
+        TokenEndedError: it was good until a while ago.
         TokenError: anything else.
     """
     decoder = _Decoder(algorithms)
@@ -73,6 +74,8 @@ def verify(
             leeway=LEEWAY,
             options={"require": [*TIMES, "iss", "aud", *require], "enforce_minimum_key_length": True},
         )
+    except ExpiredSignatureError:
+        raise TokenEndedError("token: it has ended") from None
     except (PyJWTError, ValueError, TypeError) as error:
         raise TokenError(f"token: {str(error)[:200]}") from None
     for name in (*TIMES, "nbf"):

@@ -1,50 +1,44 @@
-"""Credentials to principals: what counts, what does not, and when it stops."""
+"""Credentials to principals: what counts, what does not, when it stops, and what it costs."""
 
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
-from registry.access import Grant, Principal, Role
-from registry.authenticate import BasicAuthenticator, hash_secret, new_secret
-from registry.catalogue.accounts import (
-    Account,
-    add_account,
-    count_accounts,
-    find_account,
-    list_accounts,
-    remove_account,
-)
+from registry import authenticate
+from registry.access import Principal, Role
+from registry.authenticate import hash_secret, new_secret
+from registry.catalogue.accounts import Account, add_account, remove_account, set_secret
 from registry.catalogue.database import Catalogue
-from registry.errors import AccountError
+from registry.catalogue.schema import accounts
+from registry.errors import CatalogueError, TooManyRequestsError
+from registry.identity.identity import Method
+from tests.support.identity import basic, ended_identities, grants, identity, person, robot, utc_now
+
+__all__ = ["ended_identities"]  # a fixture of every test here
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def account(name: str = "ci", role: Role = Role.PUSHER, *, secret: str = "any", **changes: object) -> Account:  # noqa: S107 -- of a test
-    """An account."""
-    members: dict[str, object] = {"grants": grants("team/*"), "created": NOW, "created_by": "test"}
-    return Account(name=name, role=role, secret=hash_secret(secret), **(members | changes))  # type: ignore[arg-type]  # the changes are of the fields' types
-
-
-def grants(*texts: str) -> tuple[Grant, ...]:
-    """Grants by their texts."""
-    return tuple(map(Grant.parse, texts))
-
-
-def basic(name: str, secret: str) -> str:
-    """An Authorization header."""
-    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+def store(catalogue: Catalogue, *made: Account) -> None:
+    """Store accounts."""
+    with catalogue.write() as conn:
+        for each in made:
+            add_account(conn, each)
 
 
 def test_an_account_is_known_by_its_secret(catalogue: Catalogue) -> None:
     secret = new_secret()
-    with catalogue.write() as conn:
-        add_account(conn, account(secret=secret))
-    found = BasicAuthenticator(catalogue, "registry.test", lambda: NOW).authenticate(basic("ci", secret))
-    assert found == Principal(name="ci", role=Role.PUSHER, grants=grants("team/*"))
+    store(catalogue, robot(secret=secret))
+    found = identity(catalogue, lambda: NOW).authenticator.identify(basic("ci", secret))
+    assert found is not None
+    assert found.principal == found.account == Principal(name="ci", role=Role.PUSHER, grants=grants("team/*"))
+    assert (found.method, found.ends) == (Method.SECRET, None)
 
 
 @pytest.mark.parametrize(
@@ -59,89 +53,162 @@ def test_an_account_is_known_by_its_secret(catalogue: Catalogue) -> None:
         "Basic " + base64.b64encode(b"ci\x00:right").decode(),
         "Basic " + base64.b64encode(b"\xff\xfe:right").decode(),
         "Basic " + "A" * 4096,
+        "Basic " + "A" * 200_000,
         "Bearer " + base64.b64encode(b"ci:right").decode(),
+        "Negotiate YII=",
         basic("ci", "wrong"),
         basic("ci", "right "),
         basic("CI", "right"),
         basic("nobody", "right"),
         basic("ci", hash_secret("right")),
+        basic("oidc", "right"),
+        basic("alice", ""),
+        basic("alice", "invitation"),
         "\udcff",
     ],
 )
 def test_what_is_not_its_secret_is_nobody(catalogue: Catalogue, header: str) -> None:
-    with catalogue.write() as conn:
-        add_account(conn, account(secret="right"))
-    authenticator = BasicAuthenticator(catalogue, "registry.test", lambda: NOW)
+    store(catalogue, robot(secret="right"), person(invitation=hash_secret("invitation"), invited_until=NOW))
+    authenticator = identity(catalogue, lambda: NOW).authenticator
     assert authenticator.authenticate(header) is None
     assert authenticator.authenticate(basic("ci", "right")) is not None
 
 
-def test_an_account_ends_at_its_date(catalogue: Catalogue) -> None:
-    with catalogue.write() as conn:
-        add_account(conn, account(secret="right", expires=NOW))
-    before = BasicAuthenticator(catalogue, "registry.test", lambda: NOW - timedelta(seconds=1))
+def test_a_robot_ends_at_its_date(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right", expires=NOW))
+    before = identity(catalogue, lambda: NOW - timedelta(seconds=1)).authenticator
     assert before.authenticate(basic("ci", "right")) is not None
-    assert BasicAuthenticator(catalogue, "registry.test", lambda: NOW).authenticate(basic("ci", "right")) is None
+    assert identity(catalogue, lambda: NOW).authenticator.authenticate(basic("ci", "right")) is None
 
 
-def test_a_success_is_remembered_for_a_moment_only(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    with catalogue.write() as conn:
-        add_account(conn, account(secret="right"))
-    seconds = 1000.0
-    monkeypatch.setattr("registry.authenticate.time.monotonic", lambda: seconds)
-    authenticator = BasicAuthenticator(catalogue, "registry.test", lambda: NOW)
+def test_a_remembered_account_ends_at_its_date_too(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right", expires=utc_now() + timedelta(seconds=1)))
+    authenticator = identity(catalogue).authenticator
     assert authenticator.authenticate(basic("ci", "right")) is not None
-    with catalogue.write() as conn:
-        remove_account(conn, "ci")
-    seconds += 1.0
+    time.sleep(2.1)  # the clock is one of whole seconds
     assert authenticator.authenticate(basic("ci", "right")) is None
 
 
-def test_accounts_are_stored_listed_counted_and_removed(catalogue: Catalogue) -> None:
+@pytest.mark.parametrize("change", ["removed", "secret", "made again"])
+def test_a_changed_account_is_believed_for_a_second_at_most(catalogue: Catalogue, change: str) -> None:
+    store(catalogue, robot(secret="right"))
+    parts = identity(catalogue)
+    assert parts.authenticator.authenticate(basic("ci", "right")) is not None
     with catalogue.write() as conn:
-        add_account(conn, account("b"))
-        add_account(conn, account("a", Role.ADMIN, expires=NOW))
-        assert [found.name for found in list_accounts(conn)] == ["a", "b"]
-        assert count_accounts(conn, Role.ADMIN) == 1
-        assert find_account(conn, "a") == account("a", Role.ADMIN, expires=NOW)
-        assert remove_account(conn, "a")
-        assert not remove_account(conn, "a")
-        assert find_account(conn, "a") is None
+        if change == "secret":
+            set_secret(conn, "ci", hash_secret("other"))
+        else:
+            remove_account(conn, "ci")
+        if change == "made again":
+            add_account(conn, robot(secret="other"))
+    changed = time.monotonic()
+    while parts.authenticator.authenticate(basic("ci", "right")) is not None:
+        assert time.monotonic() - changed < 1.2
+        time.sleep(0.01)
+    if change != "removed":
+        assert parts.authenticator.authenticate(basic("ci", "other")) is not None
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        account("Upper"),
-        account(""),
-        account("a:b"),
-        account("x" * 64),
-        account("registry"),
-        account("x", Role.REGISTRY),
-        account("x", grants=()),
-        account("x", grants=(Grant(pattern=""),)),
-        account("x", grants=(Grant(pattern="a\nb"),)),
-        account("x", grants=(Grant(pattern="[a-z]"),)),
-        account("x", grants=grants("a") * 101),
-        account("x", Role.HOST, grants=grants("a:pull,create")),
-        account("x", Role.ADMIN, grants=grants("a:pull")),
-        account("x", grants=(Grant(pattern="a", rights=frozenset()),)),
-    ],
-)
-def test_an_account_that_cannot_be_is_refused(catalogue: Catalogue, made: Account) -> None:
-    with catalogue.write() as conn, pytest.raises(AccountError):
-        add_account(conn, made)
-
-
-def test_a_name_is_taken_once(catalogue: Catalogue) -> None:
+def test_what_is_remembered_costs_no_question_for_a_minute(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right"))
+    authenticator = identity(catalogue).authenticator
+    assert authenticator.authenticate(basic("ci", "right")) is not None
+    # Changed behind the back of the generation, which is what makes a process ask again.
     with catalogue.write() as conn:
-        add_account(conn, account("x", secret="first"))
-        with pytest.raises(AccountError, match="there is one of that name"):
-            add_account(conn, account("x", Role.ADMIN, secret="second"))
-        assert find_account(conn, "x") == account("x", secret="first")
+        conn.execute(accounts.delete())
+    time.sleep(1.1)
+    assert authenticator.authenticate(basic("ci", "right")) is not None
+
+
+def test_failures_are_not_remembered(catalogue: Catalogue) -> None:
+    authenticator = identity(catalogue).authenticator
+    assert authenticator.authenticate(basic("ci", "right")) is None
+    store(catalogue, robot(secret="right"))
+    assert authenticator.authenticate(basic("ci", "right")) is not None
+
+
+def test_memory_is_bounded(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authenticate, "MAX_REMEMBERED", 8)
+    store(catalogue, *(robot(f"r{number}", secret="right") for number in range(20)))
+    authenticator = identity(catalogue).authenticator
+    for number in range(20):
+        assert authenticator.authenticate(basic(f"r{number}", "right")) is not None
+        assert len(authenticator._remembered) <= 8
+    kept = list(authenticator._remembered)
+    assert authenticator.authenticate(basic("r19", "right")) is not None
+    assert list(authenticator._remembered) == kept
+
+
+def test_a_catalogue_that_is_away_ends_what_is_remembered(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right"))
+    parts = identity(catalogue)
+    assert parts.authenticator.authenticate(basic("ci", "right")) is not None
+    with catalogue.write() as conn:
+        conn.exec_driver_sql("DROP TABLE generations")
+    time.sleep(1.1)
+    with pytest.raises(CatalogueError):
+        parts.authenticator.authenticate(basic("ci", "right"))
+
+
+def test_many_threads_ask_the_generation_once(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right"))
+    parts = identity(catalogue)
+    assert parts.authenticator.authenticate(basic("ci", "right")) is not None
+    stop, failed = time.monotonic() + 2.5, []
+
+    def ask() -> None:
+        while time.monotonic() < stop:
+            if parts.authenticator.authenticate(basic("ci", "right")) is None:
+                failed.append(time.monotonic())
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_a_remembered_header_costs_microseconds(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right"))
+    parts = identity(catalogue)
+    header = basic("ci", "right")
+    found = parts.authenticator.identify(header)
+    assert found is not None
+    token = "Bearer " + parts.tokens.issue(found, (), withdrawals=parts.generation.current()).token
+    for each in (header, token):
+        assert parts.authenticator.authenticate(each) is not None
+        best = float("inf")
+        for _ in range(20):
+            began = time.perf_counter()
+            for _ in range(500):
+                parts.authenticator.authenticate(each)
+            best = min(best, (time.perf_counter() - began) / 500)
+        assert best < 10e-6, f"{best * 1e6:.1f} microseconds"
+
+
+def test_r7_no_account_is_there_that_nobody_made(catalogue: Catalogue) -> None:
+    with catalogue.read() as conn:
+        assert conn.execute(select(accounts)).all() == []
+    authenticator = identity(
+        catalogue, logins={"failures_per_account": 100, "failures_per_address": 1000}
+    ).authenticator
+    for name in ("admin", "root", "registry", "test", "bootstrap", "oidc"):
+        for secret in ("", "admin", "password", "Harbor12345", "registry", "root"):
+            assert authenticator.authenticate(basic(name, secret)) is None
 
 
 def test_secrets_are_256_random_bits() -> None:
     made = {new_secret() for _ in range(100)}
     assert len(made) == 100
     assert all(len(base64.urlsafe_b64decode(secret + "=")) == 32 for secret in made)
+
+
+def test_robots_are_not_kept_out_by_others_failures(catalogue: Catalogue) -> None:
+    store(catalogue, robot(secret="right"))
+    authenticator = identity(catalogue, logins={"failures_per_account": 2, "failures_per_address": 4}).authenticator
+    for number in range(2):
+        assert authenticator.authenticate(basic("ci", f"wrong{number}"), "10.0.0.1") is None
+    with pytest.raises(TooManyRequestsError):
+        authenticator.authenticate(basic("ci", "wrong"), "10.0.0.1")
+    assert authenticator.authenticate(basic("ci", "right"), "10.0.0.1") is not None
