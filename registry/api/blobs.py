@@ -15,7 +15,7 @@ from registry.access import Right
 from registry.api.base import digest_of, empty_response, repository_name, require_right
 from registry.api.conditions import entity_tag, is_range_valid, is_unchanged
 from registry.audit import Event
-from registry.catalogue.blobs import hold_repository, is_loose, manifest_using, remove_blob, touch_blob
+from registry.catalogue.blobs import hold_repository, is_firm, manifest_using, remove_blob, touch_blob
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
 from registry.visibility import check_blob
@@ -70,9 +70,9 @@ def _promise(repository: str, digest: Digest) -> None:
     if not caller().may(Right.CREATE, repository):
         return
     now = context().clock()
-    before = now - timedelta(seconds=context().settings.collect.grace / 2)
+    since = now - timedelta(seconds=context().settings.collect.grace / 2)
     with context().catalogue.look() as conn:
-        if not is_loose(conn, repository, digest, before=before):
+        if is_firm(conn, repository, digest, since=since):
             return
     with context().catalogue.write(durable=False) as conn:
         if not touch_blob(conn, repository, digest, now=now):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, or_, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
@@ -34,12 +34,14 @@ _HOLD: Final = (
     select(repositories.c.name).where(repositories.c.name == bindparam("repository")).with_for_update(key_share=True)
 )
 
-_LOOSE: Final = select(repository_blobs.c.digest).where(
+_FIRM: Final = select(repository_blobs.c.digest).where(
     repository_blobs.c.repository == bindparam("repository"),
     repository_blobs.c.digest == bindparam("digest"),
-    bindparam("before", type_=repository_blobs.c.added.type) > TOUCHED,
-    ~exists().where(
-        references.c.repository == repository_blobs.c.repository, references.c.digest == repository_blobs.c.digest
+    or_(
+        bindparam("since", type_=repository_blobs.c.added.type) <= TOUCHED,
+        exists().where(
+            references.c.repository == repository_blobs.c.repository, references.c.digest == repository_blobs.c.digest
+        ),
     ),
 )
 
@@ -154,9 +156,9 @@ def touch_blob(conn: Connection, repository: str, digest: Digest, *, now: dateti
     return bool(conn.execute(this.values(touched=now)).rowcount)
 
 
-def is_loose(conn: Connection, repository: str, digest: Digest, *, before: datetime) -> bool:
-    """True if no manifest of this repository needs a blob of it, and it was last touched before then."""
-    return conn.scalar(_LOOSE, {"repository": repository, "digest": digest, "before": before}) is not None
+def is_firm(conn: Connection, repository: str, digest: Digest, *, since: datetime) -> bool:
+    """True if a blob is in this repository, and a manifest there needs it, or it was touched since then."""
+    return conn.scalar(_FIRM, {"repository": repository, "digest": digest, "since": since}) is not None
 
 
 def remove_blob(conn: Connection, repository: str, digest: Digest) -> bool:
