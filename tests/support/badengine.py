@@ -32,7 +32,8 @@ class BadEngine:
     def settings(self, **more: Any) -> S3Settings:
         """How to reach it."""
         keys = {"access_key": "tester", "secret_key": "a-secret-of-the-tests"}
-        return S3Settings(bucket="bucket", endpoint=f"http://127.0.0.1:{self.port}", **keys, **more)
+        named: dict[str, Any] = {"bucket": "bucket", "endpoint": f"http://127.0.0.1:{self.port}", **keys, **more}
+        return S3Settings(**named)
 
 
 class Request(BaseHTTPRequestHandler):

@@ -55,22 +55,27 @@ def test_a_part_that_breaks_off_ends_where_it_was_to_end() -> None:
 
 
 def test_a_download_that_goes_silent_goes_on_on_another_connection() -> None:
-    with bad_engine(stalled(1_500_000), whole) as engine, at_most(3):
-        with S3Store(engine.settings(timeout=1)).open(DIGEST) as stream:
+    with bad_engine(stalled(1_500_000), whole) as engine:
+        store = S3Store(engine.settings(timeout=1))
+        with at_most(3), store.open(DIGEST) as stream:
             assert stream.read() == CONTENT
 
 
 def test_a_download_that_always_breaks_off_fails_with_what_is_missing() -> None:
     with bad_engine(broken(1000), broken(0)) as engine:
-        with S3Store(engine.settings()).open(DIGEST) as stream:
-            with pytest.raises(StorageError, match=f"did not give the last {len(CONTENT) - 1000} bytes in time"):
-                stream.read()
+        missing = len(CONTENT) - 1000
+        with (
+            S3Store(engine.settings()).open(DIGEST) as stream,
+            pytest.raises(StorageError, match=f"last {missing} bytes"),
+        ):
+            stream.read()
         assert len(engine.asked) < 10
 
 
 def test_another_object_is_never_joined_to_the_first_half() -> None:
-    with bad_engine(broken(1000), badengine.replaced) as engine, S3Store(engine.settings()).open(DIGEST) as stream:
-        with pytest.raises(StorageError, match="replaced while it was read"):
+    with bad_engine(broken(1000), badengine.replaced) as engine:
+        store = S3Store(engine.settings())
+        with store.open(DIGEST) as stream, pytest.raises(StorageError, match="replaced while it was read"):
             stream.read()
 
 
@@ -100,7 +105,8 @@ def test_a_download_ends_with_the_deadline(behaviour: Behaviour) -> None:
 
 def test_a_reader_that_takes_its_time_does_not_use_up_the_engines() -> None:
     with bad_engine(whole) as engine:
-        with S3Store(engine.settings(timeout=1, deadline=1, minimum_rate=2**40)).open(DIGEST) as stream:
+        store = S3Store(engine.settings(timeout=1, deadline=1, minimum_rate=2**40))
+        with store.open(DIGEST) as stream:
             first = stream.read(1000)
             time.sleep(1.5)
             assert first + stream.read() == CONTENT
@@ -147,9 +153,10 @@ def test_a_list_that_goes_in_circles_ends() -> None:
 
 
 def test_an_answer_without_end_is_not_read() -> None:
-    with bad_engine(badengine.huge_answer) as engine, at_most(20):
-        with pytest.raises(StorageError, match="an answer of more than 16777216 bytes"):
-            list(S3Store(engine.settings()).listing())
+    with bad_engine(badengine.huge_answer) as engine:
+        store = S3Store(engine.settings())
+        with at_most(20), pytest.raises(StorageError, match="an answer of more than 16777216 bytes"):
+            list(store.listing())
 
 
 @pytest.mark.parametrize(
@@ -178,8 +185,9 @@ def test_a_full_engine_is_a_full_store(status: int, code: str) -> None:
 
 def test_an_engine_that_does_not_encrypt_as_told_is_refused() -> None:
     with bad_engine(badengine.accepting) as engine:
+        store = S3Store(engine.settings(encryption="AES256"))
         with pytest.raises(StorageError, match="did not encrypt it: got none, want AES256"):
-            S3Store(engine.settings(encryption="AES256")).check()
+            store.check()
 
 
 # ---- what uploads hold ---------------------------------------------------------------------------------------------
