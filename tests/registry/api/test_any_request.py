@@ -24,10 +24,24 @@ REFERENCES = (
 KINDS = st.sampled_from(["manifests", "blobs", "blobs/uploads", "tags", "referrers", "nothing"])
 NUMBERS = st.sampled_from(["0", "1", "-1", "1e3", "99999999999", "", "x", "٣", "0x1"])
 QUERIES = st.dictionaries(
-    st.sampled_from(["n", "last", "digest", "mount", "from", "artifactType"]), NUMBERS | REFERENCES | NAMES, max_size=3
+    st.sampled_from(["n", "last", "digest", "mount", "from", "artifactType", "tag", "digest-algorithm"]),
+    NUMBERS | REFERENCES | NAMES,
+    max_size=3,
 )
 HEADERS = st.dictionaries(
-    st.sampled_from(["Range", "Content_Range", "Content_Type", "Accept", "If_None_Match"]),
+    st.sampled_from(
+        [
+            "Range",
+            "If_Range",
+            "Content_Range",
+            "Content_Type",
+            "Content_Encoding",
+            "Accept",
+            "If_Match",
+            "If_None_Match",
+            "Authorization",
+        ]
+    ),
     st.sampled_from(
         ["bytes=0-1", "bytes=-5", "0-1", "5-1", "bytes=99999999999999999999-", "application/json", "*/*", ""]
     )
