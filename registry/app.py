@@ -24,6 +24,8 @@ from registry.errors import AddressTooLongError
 from registry.identity.open import IdentityParts, open_identity
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.mirror.asking import Asking
+from registry.mirror.mirrors import Mirrors
 from registry.places import Places
 from registry.proven import ProvenManifests
 from registry.readiness import Readiness, checks_of
@@ -44,9 +46,9 @@ BLUEPRINTS: Final = (
     referrers.blueprint,
     catalog.blueprint,
     health.blueprint,
+    token.blueprint,
     *control.BLUEPRINTS,
 )
-    token.blueprint,
 """All endpoints; those without a need for credentials are in `health`."""
 
 
@@ -84,6 +86,7 @@ def create_app(
             readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),
             artifacts=ServedArtifacts(clock),
             proven=ProvenManifests(),
+            asking=Asking(Mirrors(settings.mirrors), catalogue, clock, waiting=max(settings.http.threads // 4, 1)),
             leases=leases or Leases(catalogue, clock),
             clock=clock,
         ),

@@ -66,7 +66,7 @@ class Event(StrEnum):
     REFUSED = "refused"
     READ = "read"
     LOGIN = "login"
-    TOKEN_KEY = "token-key"
+    TOKEN_KEY = "token-key"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from registry.collect.leases import Leases
 from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
+from registry.mirror.asking import Asking
 from registry.proven import ProvenManifests
 from registry.readiness import Readiness
 from registry.settings import Settings
@@ -38,14 +39,15 @@ class Context:
     store: BlobStore
     catalogue: Catalogue
     authenticator: Authenticator
-    audit: Audit
     identity: IdentityParts
+    audit: Audit
     reads: ReadLog
     judge: JudgeQueue
     bodies: Bodies
     readiness: Readiness
     artifacts: ServedArtifacts
     proven: ProvenManifests
+    asking: Asking
     leases: Leases
     clock: Callable[[], datetime]
 

@@ -143,6 +143,7 @@ class _Run:
             signals=signals,
             reload=self._reload,
             drain=Places(self.settings).draining.touch,
+            refuse=self.listener.close,
             drain_seconds=http.drain,
             stop_seconds=http.stop,
             retire_seconds=http.body_deadline,

@@ -182,8 +182,9 @@ class Process:
 class Supervisor:
     """Keeps `inner` and `web` running. `reload` makes the web process by the settings as they are now.
 
-    `drain` makes readiness turn. Seconds: `drain_seconds` between that and the stop, `stop_seconds` for requests that
-    are under way then, `retire_seconds` for those that old web processes still have after a reload.
+    `drain` makes readiness turn, `refuse` has nobody connect any more. Seconds: `drain_seconds` between the two,
+    `stop_seconds` for requests that are under way then, `retire_seconds` for those that old web processes still have
+    after a reload.
     """
 
     inner: Sequence[Process]
@@ -191,6 +192,7 @@ class Supervisor:
     signals: Signals
     reload: Callable[[], Process]
     drain: Callable[[], None]
+    refuse: Callable[[], None]
     drain_seconds: float
     stop_seconds: float
     retire_seconds: float
@@ -245,8 +247,13 @@ class Supervisor:
     def stop(self) -> None:
         """The web first, which finishes its requests; then the others at once: their work is in the queue."""
         webs = [self.web, *(process for process, _ in self._retiring)]
-        self._end(webs, self.stop_seconds)
-        self._end(self.inner, STOP_SECONDS)
+        for process in webs:
+            process.send(signal.SIGTERM)
+        self.refuse()
+        self._await(webs, self.stop_seconds)
+        for process in self.inner:
+            process.send(signal.SIGTERM)
+        self._await(self.inner, STOP_SECONDS)
 
     def _step(self) -> None:
         time.sleep(TICK)
@@ -290,9 +297,8 @@ class Supervisor:
             _log.info("reloaded: new web processes serve, the old ones end with their last requests")
         notify.tell(notify.READY)
 
-    def _end(self, processes: Sequence[Process], seconds: float) -> None:
-        for process in processes:
-            process.send(signal.SIGTERM)
+    def _await(self, processes: Sequence[Process], seconds: float) -> None:
+        """Return when all have ended, by force after so many seconds, or sooner if the stop is hastened."""
         ends = time.monotonic() + seconds
         while not all(process.popen is None or process.ended for process in processes):
             if self.signals.haste:

@@ -120,6 +120,8 @@ def require_right(right: Right, repository: str) -> None:
         NameUnknownError: it may not delete there, nor know of the repository.
     """
     principal = caller()
+    if right is not Right.DELETE:
+        context().asking.mirrors.check_own(repository)
     if not principal.may(right, repository):
         if right is Right.DELETE:
             require_sight(repository)
@@ -132,8 +134,8 @@ def require_push(repository: str) -> None:
     Raises:
         DeniedError: it may not.
     """
-    if not caller().may(Right.UPDATE, repository):
-        require_right(Right.CREATE, repository)
+    right = Right.UPDATE if caller().may(Right.UPDATE, repository) else Right.CREATE
+    require_right(right, repository)
 
 
 def require_sight(repository: str) -> None:

@@ -32,7 +32,7 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNOREC
 
 @blueprint.get("/v2/<path:name>/blobs/<digest>")
 def get_blob(name: str, digest: str) -> Response:
-    """Send a blob, or the part of it that the Range header asks for; HEAD sends the headers alone."""
+    """Send a blob, or the part that the Range header asks for, or say where it is; HEAD sends the headers alone."""
     repository, wanted = repository_name(name), digest_of(digest)
     principal = caller()
     with context().catalogue.look() as conn:
@@ -45,6 +45,8 @@ def get_blob(name: str, digest: str) -> Response:
     }
     if is_unchanged(wanted, f"{repository}@{wanted}"):
         return empty_response(304, headers)
+    if request.method == "GET" and (address := context().store.redirect(wanted)) is not None:
+        return _redirected(repository, wanted, address)
     # HEAD is answered without a Range header's part (section 14.2), and so is a part of another content.
     ranged = request.method == "GET" and is_range_valid(wanted)
     start, length, status = _asked_range(size) if ranged else (0, size, 200)
@@ -59,6 +61,14 @@ def get_blob(name: str, digest: str) -> Response:
         context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
         body = _sent(stream, length, wanted)
     return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+
+
+def _redirected(repository: str, digest: Digest, address: str) -> Response:
+    """Send who may read a blob to where it is: that address is the permission, so nobody keeps it."""
+    after = "blob, by redirect"
+    context().reads.note(principal=caller().name, source=source(), subject=f"{repository}@{digest}", after=after)
+    headers = {"Location": address, "Docker-Content-Digest": str(digest), "Cache-Control": "no-store"}
+    return empty_response(307, headers)
 
 
 def _promise(repository: str, digest: Digest) -> None:

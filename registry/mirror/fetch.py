@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 
 from ocispec.descriptor import FOREIGN_TYPES, Descriptor
 from ocispec.digest import Digest
+from ocispec.errors import MissingError
 from ocispec.manifest import Index, Manifest
 from ocispec.remote import Remote
 from registry.access import Principal, Role
@@ -59,12 +60,16 @@ class Fetcher:
         """Copy the manifest that `remote` has under a tag or digest; returns its digest.
 
         Raises:
+            MissingError: the other registry has none.
             SourceError, RemoteError, SpecError: the other registry fails, refuses, or sends what is not believed.
             RegistryError: ours cannot take it.
         """
         document = remote.manifest(copy.upstream, wanted)
         with ThreadPoolExecutor(BLOBS_AT_ONCE, thread_name_prefix="mirror-blob") as pool:
-            _Fetch(self, remote, copy, pool).take(document, (wanted,) if isinstance(wanted, str) else ())
+            try:
+                _Fetch(self, remote, copy, pool).take(document, (wanted,) if isinstance(wanted, str) else ())
+            except MissingError as error:  # the manifest is there, and so it is not missing
+                raise UpstreamError(f"{copy.origin}: {document.digest} is not whole: {error}") from error
         return document.digest
 
 

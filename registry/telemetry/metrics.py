@@ -131,7 +131,6 @@ SIGNER_REFUSALS: Final = _counter(
 SIGNER_FAILURES: Final = _counter(
     "pratique_signer_failures_total", "Questions that the signer did not answer.", where="judge"
 )
-CHILDREN: Final = _gauge("pratique_judge_children", "Confined children that read images.", where="judge")
 
 # ---- read at each scrape --------------------------------------------------------------------------------------------
 

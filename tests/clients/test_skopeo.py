@@ -87,4 +87,4 @@ def test_a_wrong_login_is_told_so(desk: Desk, name: str) -> None:
     source = image().write_layout(desk.folder / "in", "v1")
     done = desk.try_run("skopeo", "copy", PLAIN_TO, f"oci:{source}:v1", f"docker://{name}:v1")
     assert done.returncode != 0
-    assert "authentication required" in done.stderr
+    assert "invalid username/password: unauthorized: unknown account or wrong secret" in done.stderr

@@ -114,9 +114,10 @@ class DirectSigner:
 
 @dataclass(slots=True)
 class Bench:
-    """Everything that a judge works with; `works` replaces what children do."""
+    """Everything that a judge works with, on `database` or SQLite; `works` replaces what children do."""
 
     folder: Path
+    database: str = ""
     works: Works = field(default_factory=lambda: WORKS)
     now: datetime = NOW
     ring: Keyring = field(default_factory=builders.keyring)
@@ -131,7 +132,7 @@ class Bench:
         warm()
         (self.folder / "empty").mkdir(exist_ok=True)
         (self.folder / "advisories" / "incoming").mkdir(parents=True, exist_ok=True)
-        self.catalogue = Catalogue(f"sqlite:///{self.folder / 'catalogue.sqlite'}", connections=4)
+        self.catalogue = Catalogue(self.database or f"sqlite:///{self.folder / 'catalogue.sqlite'}", connections=4)
         self.catalogue.create()
         self.store = FilesStore(self.folder / "store")
         self.memory = Memory(self.folder / "memory.sqlite")
@@ -198,6 +199,7 @@ class Bench:
     def publish(self, *, required: bool = True) -> None:
         """trust.json, the small policy and the first revocation list."""
         with self.catalogue.write() as conn:
+            statements.lock_statements(conn)
             statements.accept_trust(conn, self.ring.envelope, by="test", now=self.now)
         self.post(judging.published_policy(self.ring, now=self.now, required=required))
         self.post(judging.published_list(self.ring, now=self.now))
@@ -205,6 +207,7 @@ class Bench:
     def post(self, envelope: bytes) -> Digest:
         """Hand a statement in, as the control API does."""
         with self.catalogue.write() as conn:
+            statements.lock_statements(conn)
             trust = statements.trust_in_force(conn, self.now)
             assert trust is not None
             accepted = statements.accept(conn, trust, envelope, by="test", now=self.now)

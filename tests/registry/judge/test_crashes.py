@@ -24,7 +24,7 @@ REPOSITORY = "team/app"
 BUILT = image([{"bin/": b"", "bin/sh": b"#!"}])
 
 
-def _die_at(folder: Path, ring: Keyring, step: str) -> None:
+def _die_at(folder: Path, database: str, ring: Keyring, step: str) -> None:
     """Let a worker of its own process work until it is killed after `step`."""
     trigger = folder / "fault"
     trigger.touch()
@@ -32,7 +32,7 @@ def _die_at(folder: Path, ring: Keyring, step: str) -> None:
     if pid == 0:
         os.environ[FAULT_VARIABLE] = f"{step}={trigger}"
         try:
-            Bench(folder, ring=ring).settle()
+            Bench(folder, database, ring=ring).settle()
         finally:
             os._exit(9)  # it was to be killed
     _, status = os.waitpid(pid, 0)
@@ -53,18 +53,18 @@ def _artifacts(bench: Bench, built: BuiltImage) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize("step", ["layers", "assembly", "evidence", "decision", "commit", "committed"])
-def test_killed_worker_leaves_nothing_half_written(tmp_path: Path, step: str) -> None:
+def test_killed_worker_leaves_nothing_half_written(tmp_path: Path, database: str, step: str) -> None:
     ring = keyring()
-    bench = Bench(tmp_path, ring=ring)
+    bench = Bench(tmp_path, database, ring=ring)
     bench.publish()
     bench.settle()
     bench.approve(REPOSITORY, BUILT, "base", ring.alice, ring.bob)
     bench.push(REPOSITORY, BUILT, "1")
     bench.close()
 
-    _die_at(tmp_path, ring, step)
+    _die_at(tmp_path, database, ring, step)
 
-    bench = Bench(tmp_path, ring=ring)
+    bench = Bench(tmp_path, database, ring=ring)
     before = bench.state(REPOSITORY, BUILT.digest)
     if step == "committed":
         assert before is State.CLEARED

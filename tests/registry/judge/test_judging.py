@@ -28,8 +28,8 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database: str) -> Iterator[Bench]:
+    made = Bench(tmp_path, database)
     made.publish()
     yield made
     made.close()

@@ -27,8 +27,8 @@ REPOSITORY = "team/base"
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database: str) -> Iterator[Bench]:
+    made = Bench(tmp_path, database)
     made.publish()
     made.settle()
     yield made

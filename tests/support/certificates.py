@@ -1,0 +1,100 @@
+"""TLS certificates of tests: an authority, and what it signs, valid for some days."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """A root that tests trust; `file` is its certificate."""
+
+    folder: Path
+    file: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    def issue(self, name: str, *hosts: str, days: float = 30) -> tuple[Path, Path]:
+        """Write a chain and its key for `hosts` (addresses or names), `name` in the files' names; returns both."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), days)
+            .issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        chain, secret = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        secret.write_bytes(_private(key))
+        secret.chmod(0o600)
+        return chain, secret
+
+    def client(self) -> ssl.SSLContext:
+        """A client's context that trusts this authority alone."""
+        return ssl.create_default_context(cafile=str(self.file))
+
+
+_KEY_USAGE: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def authority(folder: Path) -> Authority:
+    """A new authority, with its files in `folder`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the tests")])
+    made = (
+        _builder(name, 365)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "authority.pem"
+    file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return Authority(folder=folder, file=file, key=key, certificate=made)
+
+
+def _builder(subject: x509.Name, days: float) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
