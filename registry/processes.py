@@ -6,6 +6,7 @@ not be able to read the folder that Python itself is in.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import grp
 import hashlib
@@ -30,6 +31,9 @@ LEVEL_SECONDS: Final = 1.0
 
 READER_ID: Final = 60104
 """Uid and gid of confined children: nobody else's (Debian policy 9.2.2 keeps 60000 to 64999 for packages)."""
+
+CODECS: Final = ("cp437", "idna", "utf-16-be")
+"""What zipfile, socket and rfc8785 look up by name: the interpreter imports each at its first use."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -132,6 +136,8 @@ def become(user: str, key: str, settings: Settings) -> None:
     os.umask(0o007)
     if os.geteuid() != 0:
         return
+    for codec in CODECS:
+        codecs.lookup(codec)
     uid, gid = user_id(user, key), group_id(settings.users.group, "users.group")
     os.setgroups([])
     os.setresgid(gid, gid, gid)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 # zipfile decodes names by this codec and finds it when it first meets one; the user that imports may not be able to
 # read the interpreter's files, so it is loaded while root still reads them.
-import encodings.cp437
 import os
 import shutil
 import signal
@@ -27,7 +26,6 @@ from scanner.errors import ScanError
 
 KINDS: Final = (*(str(kind) for kind in SourceKind), SNAPSHOT)
 MAX_SAID: Final = 4096
-_LOADED: Final = (encodings.cp437,)
 
 
 class AdvisoryFolder:

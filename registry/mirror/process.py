@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import encodings.idna
 import logging
 import secrets
 import time
@@ -42,8 +41,6 @@ _POLL_SECONDS: Final = 0.1
 _RENEW_SECONDS: Final = jobs.CLAIM_SECONDS / 3
 
 _log = logging.getLogger("pratique.mirror")
-
-_LOADED: Final = (encodings.idna,)  # else imported at its first use, when root is given up
 
 
 def run(settings: Settings, number: int) -> None:
