@@ -482,10 +482,26 @@ collections = Table(
     Column("ended", Moment),
     Column("until", Moment),  # when a run that is going on counts as dead, unless it says that it is not
     Column("report", _TEXT, nullable=False, default=""),
+    Column("attempt", bytewise(32)),  # of who is at it, or was last; blobs are marked with it
+    Column("attempts", Integer, nullable=False, server_default="0"),
     CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="collection_state"),
 )
 """Runs of the collector, and what each found and freed. One goes on at a time."""
 Index("collections_by_time", collections.c.requested)
+
+collected = Table(
+    "collected",
+    metadata,
+    Column("run", bytewise(32), nullable=False),
+    Column("number", BigInteger, nullable=False),  # from 1, in the order of going
+    Column("reason", bytewise(32), nullable=False),
+    Column("subject", _TEXT, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("detail", _TEXT, nullable=False),
+    PrimaryKeyConstraint("run", "number"),
+    ForeignKeyConstraint(["run"], ["collections.id"], ondelete="CASCADE"),
+)
+"""What the newest runs took away (or would have), one by one, and why."""
 
 mirrored = Table(
     "mirrored",
