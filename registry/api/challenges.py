@@ -15,12 +15,13 @@ from registry.access import Principal, Right
 from registry.context import context
 from registry.errors import UnauthorizedError
 from registry.identity.identity import Identity
+from registry.tokens.scopes import ANYWHERE
 
 TOKEN_PATH: Final = "/token"  # noqa: S105 -- a path
 CATALOG: Final = "registry:catalog:*"
 API: Final = "registry:api:*"
 
-_READS: Final = frozenset({"GET", "HEAD"})
+READS: Final = frozenset({"GET", "HEAD"})
 
 
 def challenges(error: UnauthorizedError) -> tuple[str, ...]:
@@ -53,7 +54,8 @@ def speaks_for(identity: Identity) -> Principal:
             return account
         raise UnauthorizedError(f"token: it is not for {CATALOG}", insufficient=True)
     repository, rights = _needed()
-    if repository and not _any(principal, rights, repository) and _any(account, rights, repository):
+    lacking = repository and not _any(principal, rights, repository) and _any(account, rights, repository)
+    if lacking or _lacks_source(principal, account):
         raise UnauthorizedError(f"token: it is not for {wanted_scope()}", insufficient=True)
     return principal
 
@@ -69,15 +71,34 @@ def wanted_scope() -> str:
         return ""
     actions = "pull" if Right.PULL in rights else "delete" if Right.DELETE in rights else "pull,push"
     scopes = [f"repository:{repository}:{actions}"]
-    if source := _repository(request.args.get("from", "")):
+    if source := _mount_source():
         scopes.append(f"repository:{source}:pull")
+    if _mounts_from_anywhere():
+        scopes.append(str(ANYWHERE))
     return " ".join(scopes)
+
+
+def _lacks_source(principal: Principal, account: Principal) -> bool:
+    """True of a mount from where the account may read, and its token may not."""
+    if _mounts_from_anywhere():
+        return not all("*" in layer for layer in principal.patterns(Right.PULL)[1:])
+    source = _mount_source()
+    return bool(source) and not principal.in_scope(source) and account.in_scope(source)
+
+
+def _mount_source() -> str:
+    return _repository(request.args.get("from", "")) if request.method == "POST" and "mount" in request.args else ""
+
+
+def _mounts_from_anywhere() -> bool:
+    """A blob is to be mounted from whatever repository it is in."""
+    return request.method == "POST" and "mount" in request.args and not request.args.get("from")
 
 
 def _needed() -> tuple[str, tuple[Right, ...]]:
     """The repository of this request, "" if it has none, and the rights there of which it needs one."""
     repository = _repository(str((request.view_args or {}).get("name", "")))
-    if request.method in _READS and "upload_id" not in (request.view_args or {}):
+    if request.method in READS and "upload_id" not in (request.view_args or {}):
         return repository, (Right.PULL,)
     if request.method == "DELETE" and "upload_id" not in (request.view_args or {}):
         return repository, (Right.DELETE,)

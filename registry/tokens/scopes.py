@@ -1,9 +1,10 @@
 """What a client asks a token for, and what of it an account may (distribution, "Token Scope Documentation").
 
-    repository:team/app:pull,push     registry:catalog:*     registry:api:*
+    repository:team/app:pull,push     repository:*:pull     registry:catalog:*     registry:api:*
 
-The first is what every client asks for. The others are for `_catalog`, and for all that the account may beside
-repositories (our /api/v1). What is not allowed, not known or not well-formed is left out.
+The first is what every client asks for. The others are for mounts that name no source, which is looked for wherever
+the account may read; for `_catalog`; and for all that the account may beside repositories (our /api/v1). What is not
+allowed, not known or not well-formed is left out.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ class Scope:
         return Grant(pattern=self.name, rights=rights)
 
 
+ANYWHERE: Final = Scope(type=REPOSITORY, name=_ANYTHING, actions=("pull",))
+"""To read in all repositories of the account's."""
+
+
 def parse_scopes(texts: Iterable[str]) -> tuple[Scope, ...]:
     """The scopes of all `scope` parameters, each of which may hold several with spaces between.
 
@@ -104,6 +109,8 @@ def _allowed_actions(principal: Principal, scope: Scope) -> tuple[str, ...]:
         return (_ANYTHING,) if _ANYTHING in scope.actions else ()
     if scope.type != REPOSITORY:
         return ()
+    if scope == ANYWHERE:
+        return ANYWHERE.actions if all(principal.patterns(Right.PULL)) else ()
     try:
         check_repository(scope.name)
     except SpecError:
