@@ -9,6 +9,7 @@ handed in later. Without them everything stays quarantined.
     judge    own user; as many as the settings say
     mirror   own user; fetches what is a copy of another registry's, if there are such
     metrics  the web's user; only if the settings say where
+    certificates  the web's user; gives tokens for client certificates, if the settings say where
     web      own user
 
 `supervise.py` keeps them running, reloads and stops them.
@@ -23,6 +24,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,10 +57,14 @@ def serve(settings_path: Path) -> int:
     signals = Signals()
     settings = load(settings_path)
     processes.log_to_stderr("serve", settings.log)
-    with inherited_listener() or open_listener(settings.http.listen) as listener:
+    with ExitStack() as stack:
+        listener = stack.enter_context(inherited_listener() or open_listener(settings.http.listen))
+        second: socket.socket | None = None
+        if at := _value(settings, "certificates.listen"):
+            second = stack.enter_context(open_listener(str(at), "certificates.listen"))
         first = first_start(settings, now=processes.utc_now())
         _tell(first)
-        run = _Run(path=settings_path.absolute(), settings=settings, listener=listener)
+        run = _Run(path=settings_path.absolute(), settings=settings, listener=listener, second=second)
         run.prepare()
         supervisor = run.supervisor(signals)
         try:
@@ -113,11 +119,15 @@ def _say_ready(settings: Settings) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """How the processes of one run of the registry are started; `listener` is shared by all web processes."""
+    """How the processes of one run of the registry are started.
+
+    `listener` is shared by all web processes, `second` by those that give tokens for certificates.
+    """
 
     path: Path
     settings: Settings
     listener: socket.socket
+    second: socket.socket | None = None
 
     def prepare(self) -> None:
         """Take away what an earlier run left in the run folder, and say how much is logged."""
@@ -139,11 +149,11 @@ class _Run:
         http = self.settings.http
         return Supervisor(
             inner=self._inner(),
-            web=self._web(self.settings),
+            fronts=self._fronts(self.settings),
             signals=signals,
             reload=self._reload,
             drain=Places(self.settings).draining.touch,
-            refuse=self.listener.close,
+            refuse=self._refuse,
             drain_seconds=http.drain,
             stop_seconds=http.stop,
             retire_seconds=http.body_deadline,
@@ -170,18 +180,30 @@ class _Run:
         command = [sys.executable, "-m", "registry.run", kind, str(self.path), *rest]
         return Process(name=name, launch=lambda: (self._start(command), ready))
 
-    def _web(self, settings: Settings) -> Process:
+    def _fronts(self, settings: Settings) -> list[Process]:
+        """Those whom clients reach: replaced at a reload, each at the same socket."""
+        made = [self._front("web", "registry.web", self.listener, settings.http.workers)]
+        if self.second is not None:
+            made.append(self._front("certificates", "registry.certificate_listener", self.second, 1))
+        return made
+
+    def _front(self, name: str, module: str, listener: socket.socket, count: int) -> Process:
         def launch() -> tuple[subprocess.Popen[bytes], Ready]:
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
-            given = (self.listener.fileno(), writer)
-            command = [sys.executable, "-m", "registry.web", str(self.path), *map(str, given)]
+            given = (listener.fileno(), writer)
+            command = [sys.executable, "-m", module, str(self.path), *map(str, given)]
             try:
-                return self._start(command, given), Says(reader, settings.http.workers)
+                return self._start(command, given), Says(reader, count)
             finally:
                 os.close(writer)
 
-        return Process(name="web", launch=launch)
+        return Process(name=name, launch=launch)
+
+    def _refuse(self) -> None:
+        self.listener.close()
+        if self.second is not None:
+            self.second.close()
 
     def _start(self, command: Sequence[str], descriptors: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
@@ -191,20 +213,20 @@ class _Run:
             command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=descriptors, env=environment
         )
 
-    def _reload(self) -> Process:
-        """The web process by the settings as they are now; the others are told what is logged.
+    def _reload(self) -> list[Process]:
+        """Those in front by the settings as they are now; the others are told what is logged.
 
         Raises:
             SettingsError: the settings cannot be used, or say something that only a restart can change.
         """
         settings = load(self.path)
-        for key in ("name", "data", "catalogue", "http.listen", "metrics.listen"):
+        for key in ("name", "data", "catalogue", "http.listen", "metrics.listen", "certificates.listen"):
             before, now = _value(self.settings, key), _value(settings, key)
             if before != now:
                 raise SettingsError(f"setting {key}: got {now}, was {before}: this needs a restart")
         processes.log_to_stderr("serve", settings.log)
         self._tell_level(settings)
-        return self._web(settings)
+        return self._fronts(settings)
 
     def _tell_level(self, settings: Settings) -> None:
         """Write down what is logged, for processes that may not read the settings any more."""
@@ -213,5 +235,5 @@ class _Run:
 
 def _value(settings: object, key: str) -> object:
     for name in key.split("."):
-        settings = getattr(settings, name)
+        settings = getattr(settings, name, None)
     return settings

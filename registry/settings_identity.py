@@ -137,6 +137,14 @@ class CertificateSettings:
         str,
         Key("Address that clients reach it at; without it the host of `name` and the port of `listen`.", checks.url),
     ] = ""
+    required: Annotated[
+        bool,
+        Key(
+            "Whether the process at `listen` ends the connection of whoever shows no certificate. Every client is sent "
+            "there for its tokens, so people and builds need one too then.",
+            checks.switch,
+        ),
+    ] = False
     header: Annotated[
         str,
         Key(

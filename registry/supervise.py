@@ -180,7 +180,7 @@ class Process:
 
 @dataclass(slots=True, kw_only=True)
 class Supervisor:
-    """Keeps `inner` and `web` running. `reload` makes the web process by the settings as they are now.
+    """Keeps `inner` and `fronts` running. `reload` makes those in front by the settings as they are now.
 
     `drain` makes readiness turn, `refuse` has nobody connect any more. Seconds: `drain_seconds` between the two,
     `stop_seconds` for requests that are under way then, `retire_seconds` for those that old web processes still have
@@ -188,9 +188,9 @@ class Supervisor:
     """
 
     inner: Sequence[Process]
-    web: Process
+    fronts: Sequence[Process]
     signals: Signals
-    reload: Callable[[], Process]
+    reload: Callable[[], Sequence[Process]]
     drain: Callable[[], None]
     refuse: Callable[[], None]
     drain_seconds: float
@@ -203,7 +203,7 @@ class Supervisor:
     @property
     def processes(self) -> tuple[Process, ...]:
         """All that are kept running."""
-        return (*self.inner, self.web)
+        return (*self.inner, *self.fronts)
 
     def start(self) -> None:
         """Start all, and return when they can be asked.
@@ -245,12 +245,12 @@ class Supervisor:
             self._step()
 
     def stop(self) -> None:
-        """The web first, which finishes its requests; then the others at once: their work is in the queue."""
-        webs = [self.web, *(process for process, _ in self._retiring)]
-        for process in webs:
+        """Those in front first, which finish their requests; then the others at once: their work is in the queue."""
+        fronts = [*self.fronts, *(process for process, _ in self._retiring)]
+        for process in fronts:
             process.send(signal.SIGTERM)
         self.refuse()
-        self._await(webs, self.stop_seconds)
+        self._await(fronts, self.stop_seconds)
         for process in self.inner:
             process.send(signal.SIGTERM)
         self._await(self.inner, STOP_SECONDS)
@@ -281,19 +281,22 @@ class Supervisor:
 
     def _reload(self) -> None:
         notify.tell(notify.reloading())
-        process: Process | None = None
+        fronts: Sequence[Process] = ()
         try:
-            process = self.reload()
-            process.start()
-            process.wait_until_ready(lambda: self.signals.stop)
+            fronts = self.reload()
+            for process in fronts:
+                process.start()
+            for process in fronts:
+                process.wait_until_ready(lambda: self.signals.stop)
         except (RegistryError, OSError) as error:
             _log.error("reload: %s; all goes on by the settings before", error)
-            if process is not None:
+            for process in fronts:
                 process.kill()
         else:
-            self.web.send(signal.SIGTERM)
-            self._retiring.append((self.web, time.monotonic() + self.retire_seconds))
-            self.web = process
+            for process in self.fronts:
+                process.send(signal.SIGTERM)
+                self._retiring.append((process, time.monotonic() + self.retire_seconds))
+            self.fronts = fronts
             _log.info("reloaded: new web processes serve, the old ones end with their last requests")
         notify.tell(notify.READY)
 

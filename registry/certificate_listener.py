@@ -1,0 +1,326 @@
+"""The process at `certificates.listen`: ends TLS, asks clients for certificates, and gives tokens for them.
+
+Run as `python -m registry.certificate_listener SETTINGS-FILE LISTENER READY`: descriptors of the socket to listen at,
+and of a pipe into which a byte is written when it serves. /token is all that is here; what comes of a certificate is
+`certificates.py`'s to say, the same as behind a proxy. Whoever shows none may log in otherwise, unless the settings
+require one.
+
+Nobody is waited for: handshakes and heads come in one loop, each connection has SECONDS in all, and when there are too
+many of them - of one address, or together - the one that waited longest for its request to come is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from registry import processes
+from registry.api.challenges import TOKEN_PATH
+from registry.api.token import CERTIFICATE
+from registry.app import open_app
+from registry.certificates import authorities
+from registry.context import Context, context_of
+from registry.errors import RegistryError, SettingsError
+from registry.identity.attempts import network_of
+from registry.listening import read_certificate
+from registry.places import Places
+from registry.proxies import Proxies
+from registry.settings import Settings, load
+from registry.small_http import MAX_HEAD, BadRequestError, Request, read_request, write_answer
+from registry.telemetry import lines
+from registry.telemetry.reporter import Reporter
+from registry.telemetry.requests import Observed
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+NAME: Final = "certificates"
+SECONDS: Final = 10.0
+"""What one connection may take in all, from its first byte to its answer's last."""
+
+HANDSHAKE_SECONDS: Final = 5.0
+SHUTDOWN_SECONDS: Final = 1.0
+"""How long a client that was answered may take to close."""
+
+CONNECTIONS: Final = 512
+"""Connections at a time; with all of them at work on a request, a new one is closed."""
+
+PER_ADDRESS: Final = 64
+"""Connections from one address (IPv6: one /64) at a time."""
+
+THREADS: Final = 4
+POLL_SECONDS: Final = 0.25
+
+_PASSED_ON: Final = {"authorization": "HTTP_AUTHORIZATION", "content-type": "CONTENT_TYPE", "accept": "HTTP_ACCEPT"}
+"""Header fields that the application sees. No others: none of them could speak for a proxy here."""
+
+_log = logging.getLogger("pratique.certificates")
+
+
+def serve(path: Path, listener: socket.socket, ready: Callable[[], object]) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        RegistryError: the settings, the certificate, or store and catalogue cannot be used.
+    """
+    settings = load(path)
+    processes.log_to_stderr(NAME, settings.log)
+    tls = tls_context(settings)
+    app = open_app(settings)
+    parts = context_of(app)
+    for each in ("/readyz", TOKEN_PATH):
+        app.test_client().get(each)  # what is imported when it is first used, while it can be read
+    reporter = _reporter(settings)
+    observed = Observed(app, proxies=Proxies((), "x-forwarded-for"), reporter=reporter)
+    processes.become(settings.users.web, "users.web", settings)
+    stop = processes.stop_flag(Places(settings).log_level)
+    reporter.start()
+    served = Listener(listener, tls, observed)
+    try:
+        asyncio.run(served.run(stop, ready, patience=min(settings.http.stop, SECONDS)))
+    finally:
+        _flush(parts, reporter)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """TLS from 1.2 on with the registry's certificate; clients are asked for theirs, of our authorities.
+
+    Raises:
+        SettingsError: a certificate cannot be used.
+    """
+    certificate, wanted = read_certificate(settings.http), settings.certificates
+    if certificate is None or wanted is None:
+        raise SettingsError("setting certificates.listen: expected together with http.certificate, which it shows")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(*certificate.paths)
+    certificate.close()
+    authorities(wanted.ca)
+    context.load_verify_locations(wanted.ca)
+    context.verify_mode = ssl.CERT_REQUIRED if wanted.required else ssl.CERT_OPTIONAL
+    # An intermediate authority in the file counts by itself, as in `certificates.py`, where revocation is looked at.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # Nothing is resumed: each connection proves anew that it has the private key.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Listener:
+    """Takes connections from a socket that listens, and answers one request on each."""
+
+    def __init__(self, listener: socket.socket, tls: ssl.SSLContext, application: WSGIApplication) -> None:
+        """Take the parts; nothing is accepted yet."""
+        self._listener, self._tls, self._application = listener, tls, application
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=NAME)
+        self._all: dict[asyncio.Task[None], str] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: Callable[[], bool], ready: Callable[[], object], *, patience: float) -> None:
+        """Serve until `stop` says so; then those who are there have so many seconds."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_say_quietly)
+        self._listener.setblocking(False)
+        accepting = loop.create_task(self._accept())
+        ready()
+        while not stop() and not accepting.done():
+            await asyncio.sleep(POLL_SECONDS)
+        accepting.cancel()
+        self._listener.close()
+        for task in tuple(self._waiting):
+            task.cancel()
+        if self._all:
+            await asyncio.wait(self._all, timeout=patience)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # No descriptor is free, or the client has gone: the next try may do.
+                _log.warning("a connection was not taken: %s", error.strerror)
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            self._admit(connection, str(address[0]))
+            await asyncio.sleep(0)  # there may always be one more that waits
+
+    def _admit(self, connection: socket.socket, address: str) -> None:
+        network = network_of(address)
+        same = [task for task, other in self._all.items() if other == network]
+        crowded = same if len(same) >= PER_ADDRESS else list(self._all) if len(self._all) >= CONNECTIONS else []
+        if crowded:
+            oldest = next((task for task in crowded if task in self._waiting), None)
+            if oldest is None:
+                connection.close()
+                return
+            oldest.cancel()
+            self._forget(oldest)
+        task = asyncio.get_running_loop().create_task(self._serve_one(connection, address))
+        self._all[task] = network
+        self._waiting.add(task)
+        task.add_done_callback(self._done)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._waiting.discard(task)
+        self._all.pop(task, None)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._forget(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a connection failed: %r", error)
+
+    async def _serve_one(self, connection: socket.socket, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport: asyncio.Transport | None = None
+        try:
+            async with asyncio.timeout(SECONDS):
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol,
+                    connection,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                )
+                writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+                answer = await self._answer(reader, transport, address)
+                if answer:
+                    writer.write(answer)
+                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
+        except (OSError, TimeoutError, ssl.SSLError) as error:
+            _log.debug("connection from %s: %s", address, error)
+        finally:
+            if transport is not None:
+                transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, transport: asyncio.Transport, address: str) -> bytes:
+        try:
+            request = await read_request(reader)
+        except BadRequestError as error:
+            return _refusal(error.status, "UNSUPPORTED", str(error))
+        if request is None:
+            return b""
+        if (task := asyncio.current_task()) is not None:
+            self._waiting.discard(task)
+        if request.path != TOKEN_PATH:
+            return _refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", f"only {TOKEN_PATH} is here")
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        environ = _environ(request, address, certificate)
+        answering = asyncio.get_running_loop().run_in_executor(self._pool, _ask, self._application, environ)
+        return await answering
+
+
+def _environ(request: Request, address: str, certificate: bytes | None) -> WSGIEnvironment:
+    """What the application is told of a request (PEP 3333)."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.path,
+        "QUERY_STRING": request.query,
+        "SERVER_NAME": "registry",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": address,
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    environ |= {key: request.fields[name] for name, key in _PASSED_ON.items() if name in request.fields}
+    if certificate is not None:
+        environ[CERTIFICATE] = certificate
+    return environ
+
+
+def _ask(application: WSGIApplication, environ: WSGIEnvironment) -> bytes:
+    """The application's answer, as it is sent."""
+    told: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def start(
+        status: str, headers: list[tuple[str, str]], _exc_info: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        told.append((int(status[:3]), headers))
+        return lambda _: None
+
+    said: StartResponse = start
+    answer: Iterable[bytes] = application(environ, said)
+    try:
+        body = b"".join(answer)
+    finally:
+        if (close := getattr(answer, "close", None)) is not None:
+            close()
+    status, headers = told[-1]
+    return write_answer(status, headers, body, head_only=environ["REQUEST_METHOD"] == "HEAD")
+
+
+def _refusal(status: HTTPStatus, code: str, message: str) -> bytes:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return write_answer(status, [("Content-Type", "application/json")], body)
+
+
+def _reporter(settings: Settings) -> Reporter:
+    as_json = settings.log.format == "json"
+    access = settings.log.access and settings.log.level in {"debug", "info"}
+    formatter = lines.Formatter(NAME, as_json=as_json)
+    reporter = Reporter(formatter=formatter, access=access, count=bool(settings.metrics.listen))
+    lines.configure(NAME, level=settings.log.level, as_json=as_json, sink=reporter.line)
+    return reporter
+
+
+def _flush(parts: Context, reporter: Reporter) -> None:
+    parts.identity.failures.flush()
+    reporter.flush()
+
+
+def _say_quietly(_loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """What clients do to their connections is no line; anything else is a bug, and one."""
+    error = told.get("exception")
+    level = logging.DEBUG if isinstance(error, OSError) else logging.ERROR
+    _log.log(level, "%s: %r", told.get("message"), error)
+
+
+def main() -> int:
+    """The command line of this module."""
+    processes.log_to_stderr(NAME)
+    processes.die_with_parent(signal.SIGTERM)
+    path, listener, ready = sys.argv[1:]
+
+    def say() -> None:
+        with suppress(OSError):
+            os.write(int(ready), b".")
+
+    try:
+        with socket.socket(fileno=int(listener)) as given:
+            serve(Path(path), given, say)
+    except (RegistryError, OSError) as error:
+        _log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
