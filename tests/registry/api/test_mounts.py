@@ -113,3 +113,48 @@ def _hold_everywhere(live: LiveRegistry, repository: str, content: bytes, count:
             name = f"{repository}/hidden/{number}"
             add_blob(conn, name, Digest.of(content), len(content), by="test", now=utc_now())
     catalogue.close()
+
+
+# ---- with tokens ----------------------------------------------------------------------------------------------------
+
+
+def token(live: LiveRegistry, account: str, *scopes: str) -> str:
+    """A token of the account for `scopes`."""
+    query = "&".join(f"scope={scope}" for scope in scopes)
+    answer = live.request("GET", f"/token?service={live.settings.name}&{query}", account=account)
+    assert answer.status == 200
+    return str(json.loads(answer.body)["token"])
+
+
+def mount_by_token(live: LiveRegistry, target: str, digest: object, source: str | None, bearer: str) -> Answer:
+    """Ask for a mount with a token."""
+    query = f"?mount={digest}" + (f"&from={source}" if source is not None else "")
+    return live.request("POST", f"/v2/{target}/blobs/uploads/{query}", account=None, Authorization=f"Bearer {bearer}")
+
+
+def test_a_token_without_the_source_is_told_what_to_ask_for(live: LiveRegistry, repository: str) -> None:
+    """Not 202: clients keep a token of the repository that they push to, and would send what they could mount."""
+    own, base = f"{repository}/own", f"{repository}/base"
+    digest = live.push_blob(base, SECRET)
+    narrow = f"repository:{own}:pull,push"
+    for source, scope in ((base, f"repository:{base}:pull"), (None, "repository:*:pull")):
+        told = mount_by_token(live, own, digest, source, token(live, "pusher", narrow))
+        assert told.status == 401
+        challenge = told.headers["www-authenticate"]
+        assert f'scope="{narrow} {scope}"' in challenge
+        assert 'error="insufficient_scope"' in challenge
+        assert mount_by_token(live, own, digest, source, token(live, "pusher", narrow, scope)).status == 201
+        assert live.request("DELETE", f"/v2/{own}/blobs/{digest}").status == 202
+
+
+def test_r4_a_token_for_all_repositories_is_for_those_of_its_account(
+    live: LiveRegistry, repository: str, stranger: str
+) -> None:
+    own = f"{repository}/own"
+    scopes = (f"repository:{own}:pull,push", "repository:*:pull", f"repository:{repository}/*:pull")
+    bearer = token(live, stranger, *scopes)
+    for source in (f"{repository}/secret", f"{repository}/blind", f"{repository}/nowhere", None):
+        assert mount_by_token(live, own, Digest.of(SECRET), source, bearer).status == 202
+    for path in (f"{repository}/secret", f"{repository}/blind"):
+        digest, header = Digest.of(SECRET), f"Bearer {bearer}"
+        assert live.request("HEAD", f"/v2/{path}/blobs/{digest}", account=None, Authorization=header).status == 404
