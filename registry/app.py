@@ -16,10 +16,11 @@ from registry.api import base, blobs, catalog, control, errors, health, manifest
 from registry.api.base import API_VERSION, is_open, require_principal
 from registry.api.body import check_coding, drain
 from registry.artifacts import ServedArtifacts
-from registry.audit import Audit, ReadLog
+from registry.audit import Audit, Event, ReadLog
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
-from registry.context import Context, install
+from registry.context import Context, context, install, source
+from registry.counted import CountedLog
 from registry.errors import AddressTooLongError
 from registry.identity.open import IdentityParts, open_identity
 from registry.judge.queue import JudgeQueue
@@ -28,6 +29,7 @@ from registry.mirror.asking import Asking
 from registry.mirror.mirrors import Mirrors
 from registry.places import Places
 from registry.proven import ProvenManifests
+from registry.rates import Rates
 from registry.readiness import Readiness, checks_of
 from registry.settings import Settings
 from registry.store.interface import BlobStore
@@ -68,35 +70,57 @@ def create_app(
     leases: Leases | None = None,
 ) -> Flask:
     """The application over these parts; nothing is opened or started."""
-    audit = Audit(clock)
+    app = make_app()
+    parts = make_context(
+        settings, store=store, catalogue=catalogue, identity=identity, judge=judge, clock=clock, leases=leases
+    )
+    install(app.extensions, parts)
+    return app
+
+
+def make_app() -> Flask:
+    """The application with all its endpoints, without what they work with."""
     app = Flask("registry", static_folder=None)
     app.url_map.merge_slashes = False
-    install(
-        app.extensions,
-        Context(
-            settings=settings,
-            store=store,
-            catalogue=catalogue,
-            authenticator=identity.authenticator,
-            identity=identity,
-            audit=audit,
-            reads=ReadLog(audit, clock, _writer(catalogue)),
-            judge=judge,
-            bodies=Bodies(settings.http.bodies_per_account),
-            readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),
-            artifacts=ServedArtifacts(clock),
-            proven=ProvenManifests(),
-            asking=Asking(Mirrors(settings.mirrors), catalogue, clock, waiting=max(settings.http.threads // 4, 1)),
-            leases=leases or Leases(catalogue, clock),
-            clock=clock,
-        ),
-    )
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     errors.register(app)
     app.before_request(_check_request)
     app.after_request(_finish)
     return app
+
+
+def make_context(
+    settings: Settings,
+    *,
+    store: BlobStore,
+    catalogue: Catalogue,
+    identity: IdentityParts,
+    judge: JudgeQueue,
+    clock: Callable[[], datetime] = utc_now,
+    leases: Leases | None = None,
+) -> Context:
+    """What the handlers of an application over these parts are given."""
+    audit = Audit(clock)
+    return Context(
+        settings=settings,
+        store=store,
+        catalogue=catalogue,
+        authenticator=identity.authenticator,
+        identity=identity,
+        audit=audit,
+        reads=ReadLog(audit, clock, _writer(catalogue)),
+        judge=judge,
+        bodies=Bodies(settings.http.bodies_per_account),
+        rates=Rates(settings.rates),
+        refusals=CountedLog(catalogue, audit, clock, Event.REFUSED),
+        readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),
+        artifacts=ServedArtifacts(clock),
+        proven=ProvenManifests(),
+        asking=Asking(Mirrors(settings.mirrors), catalogue, clock, waiting=max(settings.http.threads // 4, 1)),
+        leases=leases or Leases(catalogue, clock),
+        clock=clock,
+    )
 
 
 def open_app(settings: Settings) -> Flask:
@@ -116,10 +140,13 @@ def open_app(settings: Settings) -> Flask:
 
 
 def _check_request() -> None:
-    """Before any handler: nothing endless, and nobody unknown."""
+    """Before any handler: nothing endless, not too much, and nobody unknown."""
     request.environ[ENDPOINT] = request.endpoint or "none"
     if len(request.path) + len(request.query_string) > MAX_PATH:
         raise AddressTooLongError(f"path and query: expected at most {MAX_PATH} characters")
+    rates = context().rates
+    if rates.counts_addresses and request.blueprint != health.blueprint.name:
+        rates.address(source())
     check_coding()
     if not is_open(current_app.view_functions.get(request.endpoint or "")):
         require_principal()

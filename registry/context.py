@@ -18,11 +18,13 @@ from registry.audit import Audit, ReadLog
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
+from registry.counted import CountedLog
 from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies
 from registry.mirror.asking import Asking
 from registry.proven import ProvenManifests
+from registry.rates import Rates
 from registry.readiness import Readiness
 from registry.settings import Settings
 from registry.store.interface import BlobStore
@@ -44,6 +46,8 @@ class Context:
     reads: ReadLog
     judge: JudgeQueue
     bodies: Bodies
+    rates: Rates
+    refusals: CountedLog
     readiness: Readiness
     artifacts: ServedArtifacts
     proven: ProvenManifests

@@ -20,17 +20,20 @@ from registry.settings_rates import RateSettings
 MAX_KEPT: Final = 65_536
 """Accounts or addresses that are told apart; of more, a quarter is forgotten, those with the most room."""
 
+_SECOND: Final = 1_000_000_000
+
 
 class Buckets:
     """So many requests a second for each key, and so many at once; for many threads."""
 
     def __init__(self, rate: int, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         """Let through `rate` a second, and what would come in `burst` seconds at once."""
-        self._interval = 1 / rate
-        self._slack = burst - self._interval
+        # In whole nanoseconds: sums of fractions of a second would lose a request in some thousands.
+        self._interval = _SECOND // rate
+        self._slack = burst * _SECOND - self._interval
         self._clock = clock
         self._lock = threading.Lock()
-        self._reaches: dict[str, float] = {}
+        self._reaches: dict[str, int] = {}
 
     def __len__(self) -> int:
         """How many keys are remembered."""
@@ -38,17 +41,17 @@ class Buckets:
 
     def take(self, key: str) -> float:
         """Let one request through, and return 0; or the seconds until one would be."""
-        now = self._clock()
+        now = int(self._clock() * _SECOND)
         with self._lock:
-            reaches = max(self._reaches.get(key, 0.0), now)
+            reaches = max(self._reaches.get(key, 0), now)
             if reaches - now > self._slack:
-                return reaches - now - self._slack
+                return (reaches - now - self._slack) / _SECOND
             self._reaches[key] = reaches + self._interval
             if len(self._reaches) > MAX_KEPT:
                 self._forget(now)
         return 0.0
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: int) -> None:
         kept = {key: reaches for key, reaches in self._reaches.items() if reaches > now}
         if len(kept) > MAX_KEPT * 3 // 4:
             kept = dict(heapq.nlargest(MAX_KEPT * 3 // 4, kept.items(), key=lambda item: item[1]))
@@ -68,6 +71,11 @@ class Rates:
         self._unknown = buckets(settings.unknown)
         self._reads = buckets(settings.account_reads)
         self._writes = buckets(settings.account_writes)
+
+    @property
+    def counts_addresses(self) -> bool:
+        """True if `address` may say no."""
+        return self._addresses is not None
 
     def address(self, address: str) -> None:
         """Let a request from there through, whoever makes it.

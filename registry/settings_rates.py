@@ -15,17 +15,18 @@ class RateSettings:
     """`rates`: requests a second, of one web process; what is more is answered 429. 0 is any number."""
 
     account_reads: Annotated[int, Key("GET and HEAD requests of one account.", number(0, _MOST))] = 0
-    account_writes: Annotated[int, Key("All other requests of one account.", number(0, _MOST))] = 500
+    account_writes: Annotated[int, Key("All other requests of one account.", number(0, _MOST))] = 1000
     address: Annotated[
         int,
         Key(
-            "Requests from one address (IPv6: one /64), whoever makes them; a build farm can stand behind one.",
+            "Requests from one address (IPv6: one /64), whoever makes them, but for health checks; a build farm can "
+            "stand behind one.",
             number(0, _MOST),
         ),
     ] = 0
-    unknown: Annotated[
-        int, Key("Requests from one address without credentials that count, but for health checks.", number(0, _MOST))
-    ] = 200
+    unknown: Annotated[int, Key("Requests from one address that were answered 401, or would be.", number(0, _MOST))] = (
+        200
+    )
     burst: Annotated[int, Key("Seconds whose requests may come at once.", number(1, 3600))] = 10
 
 

@@ -171,6 +171,8 @@ def observed(application: WSGIApplication, settings: Settings, parts: Context) -
     reporter.start()
     # In this order: reads that were answered and are not recorded yet, what was said of it, and spans. A process of
     # multiprocessing runs no atexit functions.
+    for refused in (parts.refusals, parts.identity.failures):
+        Finalize(None, refused.flush, exitpriority=4)
     Finalize(None, parts.reads.flush, exitpriority=3)
     Finalize(None, reporter.flush, exitpriority=2)
     Finalize(None, traces.close, exitpriority=1)

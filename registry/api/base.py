@@ -15,7 +15,7 @@ from ocispec.errors import SpecError
 from ocispec.reference import check_repository, check_tag
 from ocispec.strictjson import JsonValue
 from registry.access import Right
-from registry.api.challenges import speaks_for
+from registry.api.challenges import READS, speaks_for
 from registry.context import caller, context, source
 from registry.errors import (
     DeniedError,
@@ -62,12 +62,14 @@ def require_principal() -> None:
 
     Raises:
         UnauthorizedError: nobody we know, or by a token that was asked for less than this.
-        TooManyRequestsError: too many logins failed of late.
+        TooManyRequestsError: too many logins failed of late, or the account asks too often.
     """
     header = request.headers.get("Authorization")
     identity = context().authenticator.identify(header, source()) if header else None
     if identity is None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
+    g.principal = identity.principal
+    context().rates.account(identity.principal.name, reads=request.method in READS)
     g.principal = speaks_for(identity)
     request.environ[ACCOUNT] = g.principal.name
 

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from ocispec.strictjson import JsonValue
 from registry import errors
 from registry.api.challenges import challenges
+from registry.api.refusals import refusing
 
 _log = logging.getLogger("pratique.registry")
 
@@ -76,6 +77,7 @@ def register(app: Flask) -> None:
 
 
 def _domain_error(error: errors.RegistryError) -> Response:
+    error = refusing(error)
     code, status = next((code, status) for kind, code, status in TABLE if isinstance(error, kind))
     if status >= _OUR_FAULT:
         _log.error("%s %s: %s", request.method, request.path, error)
