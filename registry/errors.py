@@ -10,7 +10,13 @@ class RegistryError(Exception):
 
 
 class SettingsError(RegistryError):
-    """The settings file cannot be used: names the key, what stands there and what was expected."""
+    """The settings cannot be used: names the key, what stands there and what was expected, for each problem a line."""
+
+    def __init__(self, *problems: str) -> None:
+        """Say the first problem, and that there are more; `problems` has them all."""
+        more = f" (and {len(problems) - 1} more: pratique serve --check)" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
 
 
 class StorageError(RegistryError):

@@ -56,7 +56,7 @@ def first_start(settings: Settings, *, now: datetime) -> FirstStart:
     """
     os.umask(0o007)
     places = Places(settings)
-    _check_way(settings)
+    check_way(settings)
     prepare(settings, now=now)
     _check_name(settings)
     for folder in (places.cell, places.advisories, places.advisories / "incoming"):
@@ -70,7 +70,7 @@ def first_start(settings: Settings, *, now: datetime) -> FirstStart:
             statements.lock_statements(conn)
             audit = Audit(lambda: now)
             token = _bootstrap(conn, settings)
-            notes = (*_take_trust(conn, audit, settings, now), *_take_policy(conn, audit, settings, now))
+            notes = take_statements(conn, audit, settings, now)
             audit.append(conn, Event.START, principal="registry", subject=settings.name)
     finally:
         catalogue.close()
@@ -102,8 +102,12 @@ def make_key(settings: Settings) -> PublicKey:
     return public
 
 
-def _check_way(settings: Settings) -> None:
-    """The users that the processes become must be able to walk to the data folder."""
+def check_way(settings: Settings) -> None:
+    """The users that the processes become must be able to walk to the data folder.
+
+    Raises:
+        SettingsError: a folder is closed to them.
+    """
     if os.geteuid() != 0:
         return
     for folder in settings.data.parents:
@@ -137,6 +141,16 @@ def _bootstrap(conn: Connection, settings: Settings) -> str:
     token = new_secret()
     put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(token))
     return token
+
+
+def take_statements(conn: Connection, audit: Audit, settings: Settings, now: datetime) -> tuple[str, ...]:
+    """Take trust.json and policy of the settings in, under `lock_statements`; returns notes for the operator.
+
+    Raises:
+        SettingsError: a file cannot be read.
+        PolicyError: it is not believed.
+    """
+    return (*_take_trust(conn, audit, settings, now), *_take_policy(conn, audit, settings, now))
 
 
 def _take_trust(conn: Connection, audit: Audit, settings: Settings, now: datetime) -> tuple[str, ...]:

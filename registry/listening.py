@@ -28,8 +28,8 @@ _FIRST_INHERITED: Final = 3
 """sd_listen_fds(3), SD_LISTEN_FDS_START."""
 
 
-def open_listener(listen: str) -> socket.socket:
-    """A socket that listens at an address with a port.
+def open_listener(listen: str, key: str = "http.listen") -> socket.socket:
+    """A socket that listens at an address with a port, which the setting `key` names.
 
     Raises:
         SettingsError: it cannot be listened at.
@@ -49,7 +49,7 @@ def open_listener(listen: str) -> socket.socket:
             raise
     except (OSError, OverflowError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        raise SettingsError(f"setting http.listen: {listen}: {said}") from error
+        raise SettingsError(f"setting {key}: {listen}: {said}") from error
     return made
 
 

@@ -258,7 +258,7 @@ def load(path: Path) -> Settings:
     try:
         return parse(raw)
     except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from error
+        raise SettingsError(*(f"{path}: {problem}" for problem in error.problems)) from error
 
 
 def parse(raw: bytes) -> Settings:
@@ -274,24 +274,34 @@ def parse(raw: bytes) -> Settings:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"settings: not YAML: {' '.join(str(error).split())[:200]}") from error
     settings = _build(Settings, members, "")
-    settings.storage.check()
-    if (settings.http.certificate is None) != (settings.http.key is None):
-        raise SettingsError("setting http.certificate: expected together with http.key, or neither")
-    _check_listeners(settings)
-    check_mirrors(settings.mirrors, settings.name)
-    check_identity(
-        settings.name,
-        secure=settings.http.certificate is not None,
-        proxied=bool(settings.http.proxies),
-        oidc=settings.oidc,
-        certificates=settings.certificates,
-    )
+    http = settings.http
+    problems: list[str] = []
+    for check in (
+        settings.storage.check,
+        lambda: _check_listeners(settings),
+        lambda: check_mirrors(settings.mirrors, settings.name),
+        lambda: check_identity(
+            settings.name,
+            secure=http.certificate is not None,
+            proxied=bool(http.proxies),
+            oidc=settings.oidc,
+            certificates=settings.certificates,
+        ),
+    ):
+        try:
+            check()
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(*problems)
     return settings
 
 
 def _check_listeners(settings: Settings) -> None:
     """Nothing is served in the clear to whoever happens to be on the network."""
     http, metrics = settings.http, settings.metrics
+    if (http.certificate is None) != (http.key is None):
+        raise SettingsError("setting http.certificate: expected together with http.key, or neither")
     if http.certificate is None and not http.proxies and not is_loopback(http.listen):
         raise SettingsError(
             f"setting http.listen: {http.listen} is no loopback address, expected http.certificate and http.key, or "
@@ -334,23 +344,29 @@ def _build(kind: type[T], members: object, prefix: str) -> T:
     if not isinstance(members, Mapping):
         raise SettingsError(f"settings: {prefix or 'the file'} is {type_name(members)}, expected keys and values")
     declared = dict(_declared(kind))
+    values: dict[str, Any] = {}
+    problems: list[str] = []
     for name in members:
         if name not in declared:
             known = ", ".join(sorted(declared))
-            raise SettingsError(f"setting {prefix}{str(name)[:80]}: unknown key, expected one of {known}")
-    values: dict[str, Any] = {}
+            problems.append(f"setting {prefix}{str(name)[:80]}: unknown key, expected one of {known}")
     for name, (mark, default) in declared.items():
-        key = prefix + name
-        if name not in members:
-            if default is dataclasses.MISSING:
-                raise SettingsError(f"setting {key}: missing")
-        elif isinstance(mark, Section):
-            values[name] = _build(mark.kind, members[name], f"{key}.")
-        elif isinstance(mark, Sections):
-            values[name] = _build_all(mark, members[name], key)
-        else:
-            values[name] = mark.check(members[name], key)
+        try:
+            if name in members:
+                values[name] = _value(mark, members[name], prefix + name)
+            elif default is dataclasses.MISSING:
+                problems.append(f"setting {prefix}{name}: missing")
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(*problems)
     return kind(**values)
+
+
+def _value(mark: Key | Section | Sections, found: object, key: str) -> object:
+    if isinstance(mark, Section):
+        return _build(mark.kind, found, f"{key}.")
+    return _build_all(mark, found, key) if isinstance(mark, Sections) else mark.check(found, key)
 
 
 def _build_all(mark: Sections, members: object, key: str) -> tuple[Any, ...]:

@@ -3,8 +3,10 @@
 pratique serve --config registry.yaml --print-key > registry.pub
     makes the registry's key if there is none, and prints its public half: it goes into trust.json
 pratique serve --config registry.yaml
-    runs until SIGTERM; the first start prints the one-time token for `pratique login --bootstrap`
-
+    runs until SIGTERM, reloads settings and certificate on SIGHUP; the first start prints the one-time token for
+    `pratique login --bootstrap`
+pratique serve --config registry.yaml --check
+    says what stands against a start, a line each: settings, files, users, ports, storage, database, signer
 pratique serve --config registry.yaml --adopt-signer
     after its key or its signer's memory was replaced on purpose (else a start is refused): both belong to it now
 
@@ -29,11 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="settings, YAML or JSON")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--print-key", action="store_true", help="print the registry's public key, and end")
+    only.add_argument("--check", action="store_true", help="look for problems, print a line each, and end")
     only.add_argument("--adopt-signer", action="store_true", help="accept a replaced key or signer's memory, and end")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it, or do the one thing that was asked for."""
+    if arguments.check:
+        from registry.check import check
+
+        return check(arguments.config)
     from registry.serve import adopt_signer, print_key, serve
 
     if arguments.adopt_signer:

@@ -63,7 +63,7 @@ def _upgrade(conn: Connection) -> None:
         conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         # Instances of the release before may run: what they hold is waited for, but not while all queue up behind us.
         conn.execute(text(f"SET LOCAL lock_timeout = {BUSY_SECONDS * 1000}"))
-    found = _found(conn)
+    found = found_revision(conn)
     if found == newest_revision():
         return  # another instance was here first
     # Late: starting on a database that is up to date must not pay for it.
@@ -82,8 +82,12 @@ def _upgrade(conn: Connection) -> None:
     conn.execute(insert(meta).values(name="schema", value=_MOVED))
 
 
-def _found(conn: Connection) -> str | None:
-    """The database's revision, "1" for what was made before there were revisions, None if it is empty."""
+def found_revision(conn: Connection) -> str | None:
+    """The database's revision, "1" for what was made before there were revisions, None if it is empty.
+
+    Raises:
+        CatalogueError: the database was made by later code, or by something else.
+    """
     tables = set(inspect(conn).get_table_names())
     if _VERSION.name in tables:
         return _revision(conn)

@@ -80,7 +80,7 @@ def run(settings: Settings, number: int) -> None:
 def _remote(mirror: MirrorSettings) -> Remote:
     credentials = None
     if mirror.secret_file is not None:
-        credentials = Credentials(name=mirror.account, secret=_secret(mirror.secret_file))
+        credentials = Credentials(name=mirror.account, secret=read_secret(mirror.secret_file))
     access = Access(
         credentials=credentials,
         ca_file=mirror.ca_file,
@@ -91,7 +91,12 @@ def _remote(mirror: MirrorSettings) -> Remote:
     return Remote(mirror.registry, access)
 
 
-def _secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """The secret in a file that its owner alone may read.
+
+    Raises:
+        SettingsError: others may, or it holds none.
+    """
     try:
         mode = path.stat().st_mode & 0o7777
         with path.open("rb") as file:

@@ -33,8 +33,17 @@ def open_memory(settings: Settings) -> Memory:
         SettingsError: the file with the URL cannot be used.
         SignerMemoryError: the memory cannot be opened.
     """
+    return Memory(memory_place(settings))
+
+
+def memory_place(settings: Settings) -> Path | str:
+    """Where the memory is: a file, or the URL of a database.
+
+    Raises:
+        SettingsError: the file with the URL cannot be used.
+    """
     named = settings.signer.memory
-    return Memory(_url(named) if named is not None else Places(settings).signer_memory)
+    return _url(named) if named is not None else Places(settings).signer_memory
 
 
 def check_signer(conn: Connection, memory: str) -> None:

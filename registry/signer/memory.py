@@ -314,6 +314,27 @@ class Memory:
             raise SignerMemoryError(f"{self._what}: {' '.join(str(cause).split())[:500]}") from error
 
 
+def facts(where: Path | str) -> dict[str, str]:
+    """What the memory there says of itself (`format`, `id`, `key`), nothing if there is none yet; changes nothing.
+
+    Raises:
+        SignerMemoryError: it cannot be opened.
+    """
+    if isinstance(where, Path) and not where.exists():
+        return {}
+    engine = create_engine(_url(where))
+    try:
+        with engine.connect() as conn:
+            if not inspect(conn).has_table(_meta.name):
+                return {}
+            return {row.name: row.value for row in conn.execute(select(_meta))}
+    except (SQLAlchemyError, ImportError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise SignerMemoryError(f"signer memory: {' '.join(str(cause).split())[:500]}") from error
+    finally:
+        engine.dispose()
+
+
 def _url(where: Path | str) -> URL:
     if isinstance(where, Path):
         return URL.create("sqlite", database=str(where))
