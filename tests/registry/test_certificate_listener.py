@@ -169,7 +169,7 @@ def test_old_tls_is_refused(door: Door) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         socket.create_connection(("127.0.0.1", door.port), timeout=30) as plain,
-        pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION|UNEXPECTED_EOF"),
+        pytest.raises(ssl.SSLError, match=r"PROTOCOL_VERSION|UNEXPECTED_EOF"),
     ):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
@@ -294,7 +294,7 @@ def test_a_form_gives_a_token_too(door: Door) -> None:
 
 def test_slow_handshakes_do_not_keep_others_waiting(door: Door) -> None:
     """Connections that say nothing, or half of a hello, or half of a request: more than one address may have."""
-    idle = []
+    idle: list[socket.socket] = []
     stop = threading.Event()
 
     def crowd() -> None:
