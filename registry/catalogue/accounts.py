@@ -33,6 +33,9 @@ MAX_CERTIFICATES: Final = 16
 TOKEN_NAME: Final = "oidc"  # noqa: S105 -- a name, and no account's
 """What stands in place of an account's name where a bearer token is given as the secret."""
 
+ANONYMOUS: Final = "anonymous"
+"""Whoever shows nothing, where the settings let them read."""
+
 _FIND: Final = select(accounts).where(accounts.c.name == bindparam("account"))
 _CERTIFICATE: Final = re.compile(
     r"sha256:[0-9a-f]{64}|dns:[a-z0-9*._-]{1,253}|(?:uri|email|cn):[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?",
@@ -51,7 +54,8 @@ class Kind(StrEnum):
 class Account:
     """A stored account.
 
-    `secret` is the SHA-256, in hex, of a robot's secret that was shown once, "" of a person. `password` is a person's
+    `secret` is the SHA-256, in hex, of a robot's secret that was shown once, "" of a person; `old_secret` that of the
+    one before it, which counts until `old_until`. `password` is a person's
     (Argon2id), "" until one is set by `invitation` (SHA-256 of it, in hex), which counts until `invited_until`.
     """
 
@@ -66,6 +70,8 @@ class Account:
     password: str = field(default="", repr=False)
     invitation: str = field(default="", repr=False)
     invited_until: datetime | None = None
+    old_secret: str = field(default="", repr=False)
+    old_until: datetime | None = None
     version: int = field(default=0, compare=False)
 
     @property
@@ -132,9 +138,19 @@ def remove_account(conn: Connection, name: str) -> bool:
     return bool(conn.execute(delete(accounts).where(accounts.c.name == name)).rowcount)
 
 
-def set_secret(conn: Connection, name: str, hashed: str) -> None:
-    """Give a robot another secret; the old one and its tokens end."""
-    _change(conn, name, secret=hashed)
+def set_secret(conn: Connection, name: str, hashed: str, *, old: str = "", old_until: datetime | None = None) -> None:
+    """Give a robot another secret; its tokens end, and so does the old secret if it is not kept until a moment."""
+    _change(conn, name, secret=hashed, old_secret=old if old_until is not None else "", old_until=old_until)
+
+
+def change_account(conn: Connection, changed: Account) -> None:
+    """Give an account the grants and the end that `changed` has; its tokens end.
+
+    Raises:
+        AccountError: a grant is not one of its role.
+    """
+    _check(changed)
+    _change(conn, changed.name, repositories="\n".join(map(str, changed.grants)), expires=changed.expires)
 
 
 def set_password(conn: Connection, name: str, hashed: str) -> None:
@@ -172,6 +188,12 @@ def bind_certificates(conn: Connection, account: str, certificates: Collection[s
             raise AccountError(f"account {account}: certificate {certificate} speaks for an account already")
 
 
+def unbind_certificates(conn: Connection, account: str) -> None:
+    """Have no certificate speak for an account any more."""
+    _change(conn, account)
+    conn.execute(delete(account_certificates).where(account_certificates.c.account == account))
+
+
 def certificates_of(conn: Connection) -> dict[str, tuple[str, ...]]:
     """The certificates of each account that has any."""
     found: dict[str, list[str]] = {}
@@ -192,7 +214,7 @@ def find_by_certificate(conn: Connection, certificates: Collection[str]) -> tupl
 def _check(account: Account) -> None:
     if not is_account_name(account.name):
         raise AccountError(f"account {account.name[:80]!r}: expected [a-z0-9][a-z0-9._-]{{0,62}}")
-    if account.role is Role.REGISTRY or account.name in {REGISTRY.name, TOKEN_NAME}:
+    if account.role is Role.REGISTRY or account.name in {REGISTRY.name, TOKEN_NAME, ANONYMOUS}:
         raise AccountError(f"account {account.name} ({account.role}): only the registry itself uses that name")
     if not 1 <= len(account.grants) <= MAX_GRANTS:
         raise AccountError(f"account {account.name}: got {len(account.grants)} grants, expected 1 to {MAX_GRANTS}")
@@ -229,5 +251,7 @@ def _account(row: Row[tuple[object, ...]]) -> Account:
         password=row.password,
         invitation=row.invitation,
         invited_until=row.invited_until,
+        old_secret=row.old_secret,
+        old_until=row.old_until,
         version=row.version,
     )

@@ -59,6 +59,8 @@ accounts = Table(
     Column("invitation", bytewise(64), nullable=False, server_default=""),  # SHA-256, hex, until a password is set
     Column("invited_until", Moment),
     Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("old_secret", bytewise(64), nullable=False, server_default=""),  # the one before, which counts until
+    Column("old_until", Moment),  # this; None where there is none
 )
 """Who may ask. `kind` is `robot` or `person`. `version` is another number after each change of what the account may
 or is known by: a token of another version has ended."""
@@ -132,7 +134,7 @@ blobs = Table(
     Column("size", BigInteger, nullable=False),
     Column("created", Moment, nullable=False),
     Column("deleting", Moment),  # since when its bytes are being taken away; None for a blob that is there
-    Column("deleting_by", bytewise(32)),  # which run of the collector does it
+    Column("deleting_by", bytewise(32)),  # which attempt at a run of the collector does it
 )
 """Every blob in the store, once; written after the store has acknowledged it. Its bytes are deleted only after
 `deleting` was set, and stored anew only after the row is gone (docs/adr/0110)."""

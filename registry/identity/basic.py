@@ -19,7 +19,7 @@ from registry.catalogue.database import Catalogue
 from registry.errors import TooManyRequestsError
 from registry.identity.attempts import Attempts
 from registry.identity.failures import FailureLog
-from registry.identity.identity import Identity, Method, known
+from registry.identity.identity import Identity, Method, earliest, known
 from registry.identity.passwords import Passwords
 
 MAX_HEADER: Final = 64 * 1024
@@ -51,14 +51,24 @@ class BasicLogins:
         account = self._find(name)
         if account is not None and not account.has_ended(self._clock()):
             if account.kind is Kind.ROBOT:
-                if hmac.compare_digest(hash_secret(secret), account.secret):
-                    return _known(account, Method.SECRET)
+                if (found := self._robot(account, secret)) is not None:
+                    return found
             elif account.password and self._is_right(account, secret, source):
                 return _known(account, Method.PASSWORD)
             elif account.password:
                 return None
         self._is_right(None, secret, source, name=name)
         return None
+
+    def _robot(self, account: Account, secret: str) -> Identity | None:
+        hashed = hash_secret(secret)
+        if hmac.compare_digest(hashed, account.secret):
+            return _known(account, Method.SECRET)
+        if account.old_until is None or account.old_until <= self._clock():
+            return None
+        if not hmac.compare_digest(hashed, account.old_secret):
+            return None
+        return _known(account, Method.SECRET, ends=account.old_until)
 
     def _is_right(self, account: Account | None, secret: str, source: str, *, name: str = "") -> bool:
         stored, name = (account.password, account.name) if account is not None else ("", name)
@@ -110,5 +120,5 @@ def read_basic(encoded: str) -> tuple[str, str] | None:
     return (name, secret) if colon and secret and name.isprintable() and name else None
 
 
-def _known(account: Account, method: Method) -> Identity:
-    return known(account.principal, method, version=account.version, ends=account.expires)
+def _known(account: Account, method: Method, *, ends: datetime | None = None) -> Identity:
+    return known(account.principal, method, version=account.version, ends=earliest(account.expires, ends))
