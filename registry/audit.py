@@ -63,6 +63,7 @@ class Event(StrEnum):
     ACCOUNT = "account"
     COLLECT = "collect"
     RULE = "rule"
+    SETTINGS = "settings"
     REFUSED = "refused"
     READ = "read"
     LOGIN = "login"

@@ -62,16 +62,16 @@ def first_start(settings: Settings, *, now: datetime) -> FirstStart:
     for folder in (places.cell, places.advisories, places.advisories / "incoming"):
         folder.mkdir(mode=0o770, parents=True, exist_ok=True)
     places.cell.chmod(0o755)
-    make_key(settings)
+    key = make_key(settings)
     catalogue = Catalogue(settings.catalogue_url, connections=2)
     try:
         with catalogue.write() as conn:
             # Of several that start at once, the first takes trust and policy, and the others find them.
             statements.lock_statements(conn)
             audit = Audit(lambda: now)
-            token = _bootstrap(conn, settings)
+            token = _bootstrap(conn, audit, settings)
             notes = take_statements(conn, audit, settings, now)
-            audit.append(conn, Event.START, principal="registry", subject=settings.name)
+            audit.append(conn, Event.START, principal="registry", subject=settings.name, after=f"key {key.id}")
     finally:
         catalogue.close()
     _share(settings)
@@ -130,17 +130,18 @@ def _check_name(settings: Settings) -> None:
         raise SettingsError(f"setting name: got {settings.name!r}, this catalogue is of registry {found!r}")
 
 
-def _bootstrap(conn: Connection, settings: Settings) -> str:
+def _bootstrap(conn: Connection, audit: Audit, settings: Settings) -> str:
     """Have a token for the first admin, if there is no admin; returns one that was made now."""
     if count_accounts(conn, Role.ADMIN):
         return ""
-    if settings.bootstrap_token:
-        put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(settings.bootstrap_token))
-        return ""
     # A token that was made before and never used is replaced: it can only be shown now.
-    token = new_secret()
-    put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(token))
-    return token
+    token = settings.bootstrap_token or new_secret()
+    stored = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == BOOTSTRAP))
+    if stored != hash_secret(token):
+        put_row(conn, schema.meta, name=BOOTSTRAP, value=hash_secret(token))
+        before, after = "another" if stored else "", "of the settings" if settings.bootstrap_token else "made"
+        audit.append(conn, Event.ACCOUNT, principal="registry", subject="bootstrap token", before=before, after=after)
+    return "" if settings.bootstrap_token else token
 
 
 def take_statements(conn: Connection, audit: Audit, settings: Settings, now: datetime) -> tuple[str, ...]:
@@ -158,11 +159,12 @@ def _take_trust(conn: Connection, audit: Audit, settings: Settings, now: datetim
         if statements.stored_trust(conn) is None:
             return ("no trust.json yet: everything stays quarantined until one is handed in",)
         return ()
-    before = statements.generation(conn)
+    before, told = statements.generation(conn), statements.told_trust(conn)
     trust = statements.accept_trust(conn, _read(settings.trust, "trust"), by=SYSTEM, now=now)
     if statements.generation(conn) == before:
         return ()
-    _changed(conn, audit, Event.TRUST, f"trust.json {trust.root.version}", str(trust.digest), now)
+    after = statements.told_trust(conn)
+    _changed(conn, audit, Event.TRUST, f"trust.json {trust.root.version}", told, after, now)
     return (f"trust.json of version {trust.root.version} taken, {trust.digest}",)
 
 
@@ -175,12 +177,15 @@ def _take_policy(conn: Connection, audit: Audit, settings: Settings, now: dateti
     accepted = statements.accept(conn, trust, _read(settings.policy, "policy"), by=SYSTEM, now=now)
     if not accepted.new:
         return ()
-    _changed(conn, audit, Event.POLICY, f"statement {accepted.signed.digest}", "taken from the settings", now)
+    subject, told = f"statement {accepted.signed.digest}", statements.superseded(conn, accepted.signed)
+    _changed(conn, audit, Event.POLICY, subject, told, "taken from the settings", now)
     return (f"policy {accepted.signed.digest} taken",)
 
 
-def _changed(conn: Connection, audit: Audit, event: Event, subject: str, after: str, now: datetime) -> None:
-    audit.append(conn, event, principal=SYSTEM, subject=subject, after=after)
+def _changed(
+    conn: Connection, audit: Audit, event: Event, subject: str, before: str, after: str, now: datetime
+) -> None:
+    audit.append(conn, event, principal=SYSTEM, subject=subject, before=before, after=after)
     enqueue(conn, JobKind.REJUDGE, "all", now=now)
 
 

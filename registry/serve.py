@@ -36,6 +36,7 @@ from registry.first import FirstStart, first_start, make_key
 from registry.listening import inherited_listener, open_listener
 from registry.places import Places
 from registry.settings import Settings, load
+from registry.settings_record import record_settings
 from registry.signer.identity import adopt
 from registry.supervise import Appears, Process, Ready, Says, Signals, Supervisor
 
@@ -63,6 +64,7 @@ def serve(settings_path: Path) -> int:
         if at := _value(settings, "certificates.listen"):
             second = stack.enter_context(open_listener(str(at), "certificates.listen"))
         first = first_start(settings, now=processes.utc_now())
+        record_settings(settings, settings_path.absolute(), processes.utc_now)
         _tell(first)
         run = _Run(path=settings_path.absolute(), settings=settings, listener=listener, second=second)
         run.prepare()
@@ -172,13 +174,13 @@ class _Run:
         if settings.mirrors:
             made.append(self._process("mirror", ["mirror"], Appears(places.mirror_sign)))
         if settings.metrics.listen:
-            made.append(self._process("metrics", ["metrics"], Appears(places.metrics)))
+            made.append(self._process("metrics", ["metrics"], Appears(places.metrics), renewed=True))
         return made
 
-    def _process(self, name: str, arguments: Sequence[str], ready: Ready) -> Process:
+    def _process(self, name: str, arguments: Sequence[str], ready: Ready, *, renewed: bool = False) -> Process:
         kind, *rest = arguments
         command = [sys.executable, "-m", "registry.run", kind, str(self.path), *rest]
-        return Process(name=name, launch=lambda: (self._start(command), ready))
+        return Process(name=name, launch=lambda: (self._start(command), ready), renewed=renewed)
 
     def _fronts(self, settings: Settings) -> list[Process]:
         """Those whom clients reach: replaced at a reload, each at the same socket."""
@@ -218,12 +220,14 @@ class _Run:
 
         Raises:
             SettingsError: the settings cannot be used, or say something that only a restart can change.
+            CatalogueError: what changed cannot be recorded.
         """
         settings = load(self.path)
         for key in ("name", "data", "catalogue", "http.listen", "metrics.listen", "certificates.listen"):
             before, now = _value(self.settings, key), _value(settings, key)
             if before != now:
                 raise SettingsError(f"setting {key}: got {now}, was {before}: this needs a restart")
+        record_settings(settings, self.path, processes.utc_now)
         processes.log_to_stderr("serve", settings.log)
         self._tell_level(settings)
         return self._fronts(settings)

@@ -144,6 +144,22 @@ def _check_follows(conn: Connection, signed: Signed[Statement]) -> None:
         check_number(what, (newest.number, newest.digest), (number, signed.digest))
 
 
+def superseded(conn: Connection, signed: Signed[Statement]) -> str:
+    """What a statement that was just taken takes the place of, in a few words for the audit; "" for nothing."""
+    statement = signed.statement
+    match statement:
+        case PolicyStatement(name=name) | PolicyFloor(name=name):
+            rows = (row for row in _newest(conn, type(statement)) if _name_of(row.envelope) == name)
+        case RevocationList():
+            name, rows = "number", (row for row in _newest(conn, RevocationList))
+        case Withdrawal(statement=withdrawn):
+            return f"statement {withdrawn} holds"
+        case _:
+            return ""
+    before = next((row for row in rows if row.digest != signed.digest), None)
+    return f"{name} {before.number}" if before is not None else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     digest: Digest
@@ -226,6 +242,12 @@ def stored_trust(conn: Connection) -> bytes | None:
     """The newest trust.json, or None."""
     query = select(schema.trust.c.document).order_by(schema.trust.c.version.desc()).limit(1)
     return conn.scalar(query)
+
+
+def told_trust(conn: Connection) -> str:
+    """The newest trust.json by version and digest, for the audit; "" before there is one."""
+    stored = stored_trusts(conn)[-1:]
+    return "".join(f"version {version}, {payload_digest(document)}" for version, document in stored)
 
 
 def stored_trusts(conn: Connection) -> tuple[tuple[int, bytes], ...]:

@@ -8,16 +8,19 @@ says so: `pratique serve --adopt-signer`.
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, select
 
 from policy.key_files import read_private
+from registry.audit import Audit, Event
 from registry.catalogue.database import Catalogue, insert_new, put_row
 from registry.catalogue.schema import meta
 from registry.errors import SettingsError
 from registry.places import Places
+from registry.processes import utc_now
 from registry.settings import Settings
 from registry.signer.memory import Memory
 
@@ -71,7 +74,17 @@ def adopt(settings: Settings) -> str:
         catalogue = Catalogue(settings.catalogue_url, connections=1)
         try:
             with catalogue.write() as conn:
+                before = conn.scalar(select(meta.c.value).where(meta.c.name == _FACT))
                 put_row(conn, meta, name=_FACT, value=memory.id())
+                Audit(utc_now).append(
+                    conn,
+                    Event.SETTINGS,
+                    principal="operator",
+                    source=socket.gethostname(),
+                    subject="signer",
+                    before=f"memory {before}" if before else "",
+                    after=f"memory {memory.id()}, key {key}",
+                )
         finally:
             catalogue.close()
     finally:

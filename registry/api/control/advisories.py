@@ -59,6 +59,10 @@ def post_advisories() -> Response:
         now, principal = context().clock(), caller()
         upload = Upload(digest=digest, kind=kind, name=name, size=size, by=principal.name, received=now)
         with context().catalogue.write() as conn:
+            current = select(advisories.c.digest).where(
+                advisories.c.current, advisories.c.kind == kind, advisories.c.name == name
+            )
+            before = conn.scalar(current)
             add_upload(conn, upload, lease=lease)
             context().audit.append(
                 conn,
@@ -66,6 +70,7 @@ def post_advisories() -> Response:
                 principal=principal.name,
                 source=source(),
                 subject=f"{kind} {name}",
+                before=str(before or ""),
                 after=f"{digest} of {size} bytes",
             )
             enqueue(conn, JobKind.ADVISORIES, now=now)

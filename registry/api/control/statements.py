@@ -84,6 +84,7 @@ def _accept(conn: Connection, envelope: bytes) -> Response:
             principal=principal.name,
             source=source(),
             subject=f"{kind} {digest}",
+            before=kept.superseded(conn, accepted.signed),
             after=f"signed by {signers}: {_said(statement)}",
         )
         urgent = isinstance(statement, RevocationList)

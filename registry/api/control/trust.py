@@ -34,7 +34,7 @@ def post_trust() -> Response:
     try:
         with context().catalogue.write() as conn:
             kept.lock_statements(conn)
-            before = kept.generation(conn)
+            before, told = kept.generation(conn), kept.told_trust(conn)
             trust = kept.accept_trust(conn, envelope, by=principal.name, now=now)
             new = kept.generation(conn) != before
             if new:
@@ -45,7 +45,8 @@ def post_trust() -> Response:
                     principal=principal.name,
                     source=source(),
                     subject=subject,
-                    after=str(trust.digest),
+                    before=told,
+                    after=kept.told_trust(conn),
                 )
                 enqueue(conn, JobKind.REJUDGE, "all", now=now, priority=Priority.PUSH)
                 enqueue(conn, JobKind.CHECKPOINT, now=now)
