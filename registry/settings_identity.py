@@ -32,6 +32,14 @@ class TokenSettings:
     rotation: Annotated[
         int, Key("Seconds after which each process that signs tokens makes itself a new key.", number(60, 30 * _DAY))
     ] = _DAY
+    anonymous: Annotated[
+        tuple[Grant, ...],
+        Key(
+            "Where whoever shows no credentials gets a token to pull what is cleared, e.g. `['public/*']`; without it "
+            "nobody does.",
+            grants,
+        ),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

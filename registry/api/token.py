@@ -14,13 +14,15 @@ from urllib.parse import parse_qs
 from flask import Blueprint, Response, request
 
 from policy.times import format_time
+from registry.access import Principal, Role
 from registry.api.base import json_response, open_to_all
 from registry.api.body import whole_body
+from registry.catalogue.accounts import ANONYMOUS
 from registry.certificates import from_header
 from registry.context import context, peer, source
 from registry.errors import UnauthorizedError, UnsupportedRequestError
-from registry.identity.identity import Identity, Method
-from registry.tokens.scopes import allowed, parse_scopes
+from registry.identity.identity import Identity, Method, known
+from registry.tokens.scopes import REPOSITORY, allowed, parse_scopes
 
 blueprint = Blueprint("token", __name__)
 
@@ -64,6 +66,8 @@ def _answer(identity: Identity | None, fields: Fields) -> Response:
     if service not in {"", parts.settings.name}:
         raise UnsupportedRequestError(f"token: service {service[:120]!r}, expected {parts.settings.name}")
     access = allowed(identity.account, parse_scopes(fields.get("scope", ())))
+    if identity.method is Method.NOTHING:
+        access = tuple(scope for scope in access if scope.type == REPOSITORY)
     made = parts.identity.tokens.issue(identity, access, withdrawals=parts.identity.generation.current())
     response = json_response(
         {
@@ -88,13 +92,22 @@ def _who(form: Fields) -> Identity | None:
     elif form:
         found = _by_form(form)
     else:
-        certificate = _certificate()
-        if certificate is None or parts.identity.certificates is None:
-            raise UnauthorizedError("authentication required")
-        found = parts.identity.certificates.identify(certificate, source())
+        found = _by_certificate()
     if found is not None and found.method is Method.TOKEN:
         raise UnauthorizedError("a token is not given for a token")
     return found
+
+
+def _by_certificate() -> Identity | None:
+    """By the certificate; whoever shows none may be nobody, where the settings let nobody read."""
+    parts = context()
+    certificate = _certificate()
+    if certificate is not None and parts.identity.certificates is not None:
+        return parts.identity.certificates.identify(certificate, source())
+    if parts.settings.tokens.anonymous:
+        nobody = Principal(name=ANONYMOUS, role=Role.HOST, grants=parts.settings.tokens.anonymous)
+        return known(nobody, Method.NOTHING, version=None, ends=None)
+    raise UnauthorizedError("authentication required")
 
 
 def _by_form(form: Fields) -> Identity | None:

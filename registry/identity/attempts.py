@@ -20,6 +20,9 @@ from registry.errors import TooManyRequestsError
 MAX_KEPT: Final = 8192
 """Accounts, addresses and pairs that are remembered; the ones that were longest quiet are forgotten."""
 
+MAX_NAME: Final = 64
+"""Characters by which accounts are told apart; no account has a longer name, whatever is given as one."""
+
 _MINUTE: Final = 60.0
 
 
@@ -72,6 +75,7 @@ class Attempts:
             TooManyRequestsError: too many failed; nothing was charged.
         """
         network, now = network_of(address), time.monotonic()
+        account = account[:MAX_NAME]
         with self._lock:
             bucket = (account, network) if (account, network) in self._good else (account, "")
             wait = max(self._accounts.wait(bucket, now), self._networks.wait(network, now))

@@ -17,6 +17,8 @@ class Method(StrEnum):
     TOKEN = "token"  # noqa: S105 -- the name of a method
     ISSUER = "issuer"
     CERTIFICATE = "certificate"
+    NOTHING = "nothing"
+    """Nobody in particular, where the settings let nobody read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

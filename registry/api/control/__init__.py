@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import Blueprint
 
-from registry.api.control import accounts, advisories, audit, images, rules, statements, trust
+from registry.api.control import accounts, advisories, audit, credentials, images, rules, statements, trust
 
 BLUEPRINTS: Final[tuple[Blueprint, ...]] = (
     statements.blueprint,
@@ -18,6 +18,7 @@ BLUEPRINTS: Final[tuple[Blueprint, ...]] = (
     audit.blueprint,
     advisories.blueprint,
     accounts.blueprint,
+    credentials.blueprint,
     rules.blueprint,
 )
 """All of it, for the application."""

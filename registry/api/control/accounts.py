@@ -2,13 +2,16 @@
 
 | endpoint | who |
 | --- | --- |
-| POST, GET /api/v1/accounts, DELETE /api/v1/accounts/<name> | admin |
+| POST, GET /api/v1/accounts, PATCH, DELETE /api/v1/accounts/<name> | admin |
 | POST /api/v1/bootstrap | whoever has the one-time token |
+
+What an account is known by - secrets, invitations, passwords, token keys - is in `credentials.py`.
 """
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from datetime import datetime
 
 from flask import Blueprint, Response
@@ -21,33 +24,43 @@ from policy.errors import PolicyError
 from policy.times import format_time, parse_time
 from registry.access import EVERYTHING, Grant, Role
 from registry.api.base import json_response, open_to_all
+from registry.api.control.credentials import Made, account_named, made_response, moment, new_credentials
 from registry.api.control.shared import json_body, require_role
 from registry.audit import Event
-from registry.authenticate import hash_secret, new_secret
+from registry.authenticate import hash_secret
 from registry.catalogue import schema
 from registry.catalogue.accounts import (
+    MAX_CERTIFICATES,
     MAX_GRANTS,
     Account,
+    Kind,
     add_account,
+    bind_certificates,
+    certificates_of,
+    change_account,
     count_accounts,
     list_accounts,
     remove_account,
+    unbind_certificates,
 )
 from registry.context import caller, context, source
-from registry.errors import DeniedError, NameUnknownError, UnauthorizedError, UnsupportedRequestError
+from registry.errors import DeniedError, UnauthorizedError, UnsupportedRequestError
 from registry.first import BOOTSTRAP
 
 blueprint = Blueprint("accounts", __name__)
 
+_CHANGEABLE = frozenset({"grants", "repositories", "expires", "certificates"})
+
 
 @blueprint.post("/api/v1/accounts")
 def post_account() -> Response:
-    """Make an account; its secret is in the answer, and nowhere else."""
+    """Make an account; its secret, or a person's invitation, is in the answer and nowhere else."""
     require_role(Role.ADMIN)
-    wanted = _wanted(json_body())
+    members = json_body()
+    wanted, certificates = _wanted(members), _certificates(members)
     with context().catalogue.write() as conn:
-        secret = _add(conn, wanted, by=caller().name)
-    return _made(wanted, secret)
+        made = _add(conn, wanted, certificates, by=caller().name)
+    return made_response(made)
 
 
 @blueprint.get("/api/v1/accounts")
@@ -55,8 +68,30 @@ def get_accounts() -> Response:
     """All accounts, without their secrets."""
     require_role(Role.ADMIN)
     with context().catalogue.read() as conn:
-        found = list_accounts(conn)
-    return json_response({"accounts": [_shown(account) for account in found]})
+        found, certificates = list_accounts(conn), certificates_of(conn)
+    return json_response({"accounts": [_shown(account, certificates.get(account.name, ())) for account in found]})
+
+
+@blueprint.patch("/api/v1/accounts/<name>")
+def patch_account(name: str) -> Response:
+    """Change what an account may, when it ends, or which certificates speak for it; what is not named stays."""
+    require_role(Role.ADMIN)
+    members = json_body()
+    if not members or members.keys() - _CHANGEABLE:
+        raise UnsupportedRequestError(f"account {name[:80]}: expected some of {', '.join(sorted(_CHANGEABLE))}")
+    with context().catalogue.write() as conn:
+        before = account_named(conn, name)
+        bound = certificates_of(conn).get(name, ())
+        after = _changed(before, members)
+        if after.expires is not None and _is_last_admin(conn, before):
+            raise DeniedError(f"account {name}: the last admin does not end")
+        certificates = _certificates(members) if "certificates" in members else bound
+        change_account(conn, after)
+        if certificates != bound:
+            unbind_certificates(conn, name)
+            bind_certificates(conn, name, certificates)
+        _record(conn, name, before=_told(before, bound), after=_told(after, certificates), by=caller().name)
+    return json_response(_shown(after, certificates))
 
 
 @blueprint.delete("/api/v1/accounts/<name>")
@@ -64,21 +99,12 @@ def delete_account(name: str) -> Response:
     """Remove an account; the last admin stays."""
     require_role(Role.ADMIN)
     with context().catalogue.write() as conn:
-        found = next((account for account in list_accounts(conn) if account.name == name), None)
-        if found is None:
-            raise NameUnknownError(f"account {name[:80]}: not known")
-        if found.role is Role.ADMIN and count_accounts(conn, Role.ADMIN) == 1:
+        found = account_named(conn, name)
+        if _is_last_admin(conn, found):
             raise DeniedError(f"account {name}: the last admin is not removed")
+        bound = certificates_of(conn).get(name, ())
         remove_account(conn, name)
-        context().audit.append(
-            conn,
-            Event.ACCOUNT,
-            principal=caller().name,
-            source=source(),
-            subject=name,
-            before=_told(found),
-            after="removed",
-        )
+        _record(conn, name, before=_told(found, bound), after="removed", by=caller().name)
     return Response(status=204)
 
 
@@ -93,17 +119,18 @@ def post_bootstrap() -> Response:
         stored = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == BOOTSTRAP))
         right = hmac.compare_digest(hash_secret(token), stored or "0" * 64)
         if stored is None or not right or count_accounts(conn, Role.ADMIN):
+            context().identity.failures.note(account=wanted.name, source=source(), reason="bootstrap: no such token")
             raise UnauthorizedError("bootstrap: no such token, or it was used")
-        secret = _add(conn, wanted, by="bootstrap")
+        made = _add(conn, wanted, (), by="bootstrap")
         conn.execute(delete(schema.meta).where(schema.meta.c.name == BOOTSTRAP))
-    return _made(wanted, secret)
+    return made_response(made)
 
 
 def _wanted(members: dict[str, JsonValue]) -> Account:
-    """The account that a request describes, without a secret yet."""
+    """The account that a request describes, without anything that it is known by yet."""
     try:
         role = Role(_text(members, "role"))
-        expires = fields.text(members, "expires", what="account", default="")
+        kind = Kind(fields.text(members, "kind", what="account", default=str(Kind.ROBOT)))
         return Account(
             name=_text(members, "name"),
             role=role,
@@ -111,10 +138,20 @@ def _wanted(members: dict[str, JsonValue]) -> Account:
             secret="",
             created=context().clock(),
             created_by="",
-            expires=_time(expires),
+            expires=_expires(members),
+            kind=kind,
         )
     except (ValueError, SpecError, PolicyError) as error:
         raise UnsupportedRequestError(f"account: {error}") from None
+
+
+def _changed(account: Account, members: dict[str, JsonValue]) -> Account:
+    try:
+        grants = _grants(members) if members.keys() & {"grants", "repositories"} else account.grants
+        expires = _expires(members) if "expires" in members else account.expires
+    except (SpecError, PolicyError) as error:
+        raise UnsupportedRequestError(f"account {account.name}: {error}") from None
+    return replace(account, grants=grants, expires=expires)
 
 
 def _grants(members: dict[str, JsonValue]) -> tuple[Grant, ...]:
@@ -127,14 +164,27 @@ def _grants(members: dict[str, JsonValue]) -> tuple[Grant, ...]:
     return tuple(map(Grant.parse, texts)) or EVERYTHING
 
 
-def _told(account: Account) -> str:
-    """An account's role, grants and end, for the audit."""
-    ends = f" until {format_time(account.expires)}" if account.expires is not None else ""
-    return f"{account.role}: {' '.join(map(str, account.grants))}{ends}"
+def _certificates(members: dict[str, JsonValue]) -> tuple[str, ...]:
+    try:
+        found = fields.texts(members, "certificates", what="account", limit=MAX_CERTIFICATES)
+    except SpecError as error:
+        raise UnsupportedRequestError(str(error)) from None
+    return tuple(sorted(set(found)))
 
 
-def _time(text: str) -> datetime | None:
+def _expires(members: dict[str, JsonValue]) -> datetime | None:
+    if members.get("expires") is None:
+        return None
+    text = fields.text(members, "expires", what="account", default="")
     return parse_time(text, what="account: expires") if text else None
+
+
+def _told(account: Account, certificates: tuple[str, ...]) -> str:
+    """An account's kind, role, grants, end and certificates, for the audit."""
+    person = "person, " if account.kind is Kind.PERSON else ""
+    ends = f" until {format_time(account.expires)}" if account.expires is not None else ""
+    known_by = f" by certificates {' '.join(certificates)}" if certificates else ""
+    return f"{person}{account.role}: {' '.join(map(str, account.grants))}{ends}{known_by}"
 
 
 def _text(members: dict[str, JsonValue], name: str) -> str:
@@ -144,42 +194,32 @@ def _text(members: dict[str, JsonValue], name: str) -> str:
         raise UnsupportedRequestError(str(error)) from None
 
 
-def _add(conn: Connection, wanted: Account, *, by: str) -> str:
-    secret = new_secret()
-    account = Account(
-        name=wanted.name,
-        role=wanted.role,
-        grants=wanted.grants,
-        secret=hash_secret(secret),
-        created=wanted.created,
-        created_by=by,
-        expires=wanted.expires,
-    )
+def _is_last_admin(conn: Connection, account: Account) -> bool:
+    return account.role is Role.ADMIN and count_accounts(conn, Role.ADMIN) == 1
+
+
+def _add(conn: Connection, wanted: Account, certificates: tuple[str, ...], *, by: str) -> Made:
+    account, once = new_credentials(replace(wanted, created_by=by))
     add_account(conn, account)
-    context().audit.append(
-        conn,
-        Event.ACCOUNT,
-        principal=by,
-        source=source(),
-        subject=wanted.name,
-        after=_told(wanted),
-    )
-    return secret
+    bind_certificates(conn, account.name, certificates)
+    _record(conn, wanted.name, before="", after=_told(account, certificates), by=by)
+    return Made(account=account, once=once)
 
 
-def _made(wanted: Account, secret: str) -> Response:
-    response = json_response({"name": wanted.name, "role": str(wanted.role), "secret": secret})
-    response.status_code = 201
-    response.headers["Cache-Control"] = "no-store"
-    return response
+def _record(conn: Connection, name: str, *, before: str, after: str, by: str) -> None:
+    context().audit.append(conn, Event.ACCOUNT, principal=by, source=source(), subject=name, before=before, after=after)
 
 
-def _shown(account: Account) -> JsonValue:
+def _shown(account: Account, certificates: tuple[str, ...]) -> JsonValue:
     return {
         "name": account.name,
+        "kind": str(account.kind),
         "role": str(account.role),
         "grants": [str(grant) for grant in account.grants],
+        "certificates": list(certificates),
         "created": format_time(account.created),
         "createdBy": account.created_by,
-        "expires": format_time(account.expires) if account.expires is not None else None,
+        "expires": moment(account.expires),
+        "oldSecretUntil": moment(account.old_until),
+        "invitedUntil": moment(account.invited_until),
     }
