@@ -142,6 +142,21 @@ class Principal:
             for layer in (self.grants, *self.layers)
         )
 
+    @property
+    def reads_everywhere(self) -> bool:
+        """True if it may read in every repository that there could be."""
+        return all("*" in patterns for patterns in self.patterns(Right.PULL))
+
+    def overlaps(self, name: str) -> bool:
+        """True if a glob of `policy.globs` could match a repository in which it may read; never wrongly false."""
+        fixed = name.partition("*")[0]
+        if fixed == name:
+            return self.in_scope(name)
+        return all(
+            any(_fixed(pattern).startswith(fixed) or fixed.startswith(_fixed(pattern)) for pattern in patterns)
+            for patterns in self.patterns(Right.PULL)
+        )
+
     def in_scope(self, repository: str) -> bool:
         """True if it may read in `repository` at all; what of it is `states.may_read`'s to say."""
         match = self._matches.get(Right.PULL)
@@ -151,6 +166,11 @@ class Principal:
         """True if it may do that to what is in `repository`."""
         match = self._matches.get(right)
         return match is not None and match(repository) is not None
+
+
+def _fixed(pattern: str) -> str:
+    """What every name that a grant's glob matches begins with."""
+    return pattern.partition("*")[0].partition("?")[0]
 
 
 @lru_cache(maxsize=4096)

@@ -137,3 +137,32 @@ def test_tags_that_speak_of_a_digest() -> None:
     assert not is_protected_tag(f"sha256-{digest.hex}")
     assert not is_protected_tag(f"x-sha256-{digest.hex}.sig")
     assert REGISTRY.role is Role.REGISTRY
+
+
+@pytest.mark.parametrize(
+    ("grants", "scope", "overlap"),
+    [
+        (("*",), "shop/web", True),
+        (("shop/*",), "shop/web", True),
+        (("shop/*",), "shop2/web", False),
+        (("shop/*",), "**", True),
+        (("shop/*",), "shop/**", True),
+        (("shop/*",), "sho*/web", True),
+        (("shop/*",), "team/*", False),
+        (("shop/w?b", "x/*"), "shop/w*", True),
+        (("shop/web",), "shop/we*", True),
+        (("shop/web",), "shop/webs", False),
+        (("shop/*:create",), "shop/web", False),
+    ],
+)
+def test_a_scope_overlaps_what_somebody_may_read_or_not(grants: tuple[str, ...], scope: str, overlap: bool) -> None:
+    someone = Principal(name="x", role=Role.PUSHER, grants=tuple(map(Grant.parse, grants)))
+    assert someone.overlaps(scope) is overlap
+    assert someone.reads_everywhere is (grants == ("*",))
+
+
+def test_narrowed_credentials_overlap_no_more_than_both() -> None:
+    someone = Principal(name="x", role=Role.PUSHER).narrowed(map(Grant.parse, ("shop/*:pull",)))
+    assert not someone.reads_everywhere
+    assert someone.overlaps("shop/**")
+    assert not someone.overlaps("team/**")

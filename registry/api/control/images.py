@@ -8,7 +8,7 @@
 | GET /api/v1/status/<repository>?reference=&wait= | as above |
 | GET /api/v1/tags/<tag>/<repository> | as above; hosts are told what is served |
 | GET /api/v1/reports/<manifest> | scanner, officer, auditor; a pusher for its own repositories |
-| GET /api/v1/evidence/<digest> | scanner, officer, auditor |
+| GET /api/v1/evidence/<digest> | scanner, officer, auditor; of images that they may read |
 """
 
 from __future__ import annotations
@@ -129,7 +129,11 @@ def get_evidence(digest: str) -> Response:
     """The evidence that a Decision or clearance names, for `pratique audit recompute`."""
     require_role(*_READERS)
     wanted = digest_of(digest)
-    content = context().store.get_derived(evidence_key(wanted))
+    with context().catalogue.read() as conn:
+        of = conn.scalars(select(schema.decisions.c.repository).where(schema.decisions.c.evidence == wanted)).all()
+    # Whose Decision was removed since belongs to no repository that could be told: for those who read all of them.
+    known = any(map(caller().in_scope, of)) if of else caller().reads_everywhere
+    content = context().store.get_derived(evidence_key(wanted)) if known else None
     if content is None or Digest.of(content) != wanted:
         raise NameUnknownError(f"evidence {wanted}: not known")
     return Response(content, content_type="application/json")

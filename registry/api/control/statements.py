@@ -26,6 +26,7 @@ from policy.statements import (
     PolicyStatement,
     RevocationList,
     Statement,
+    Waiver,
 )
 from registry import statements as kept
 from registry.access import Role
@@ -124,8 +125,20 @@ def get_statements() -> Response:
         raise UnsupportedRequestError(f"diff_id: got {len(diff_ids)}, expected at most {MAX_LAYERS}")
     config, layers = digest_of(request.args.get("config", "")), [digest_of(text) for text in diff_ids]
     with context().catalogue.read() as conn:
-        known = kept.CatalogueStatements(conn=conn, now=context().clock())
-        return json_response({"statements": [as_json(envelope) for envelope in known.concerning(config, layers)]})
+        known = kept.CatalogueStatements(conn=conn, now=context().clock()).concerning(config, layers)
+    return json_response({"statements": [as_json(envelope) for envelope in known if _may_know(envelope)]})
+
+
+def _may_know(envelope: bytes) -> bool:
+    """False for a waiver that can only be for repositories out of scope: it names them, and says what is wrong."""
+    statement = wire.decode(dsse.parse(envelope, what="statement").payload, what="statement")
+    if not isinstance(statement, Waiver) or caller().reads_everywhere:
+        return True
+    prefix = f"{context().settings.name}/"
+    fixed = statement.scope.partition("*")[0]
+    if "*" in statement.scope and prefix.startswith(fixed):
+        return True
+    return statement.scope.startswith(prefix) and caller().overlaps(statement.scope.removeprefix(prefix))
 
 
 @blueprint.get("/api/v1/policy")
