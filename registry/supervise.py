@@ -117,10 +117,14 @@ Launch = Callable[[], tuple[subprocess.Popen[bytes], Ready]]
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """One process that is kept running. `launch` starts it, and returns it with what says that it can be asked."""
+    """One process that is kept running. `launch` starts it, and returns it with what says that it can be asked.
+
+    With `renewed`, a reload ends it and starts it again: for what answers by settings or a certificate of its own.
+    """
 
     name: str
     launch: Launch
+    renewed: bool = False
     popen: subprocess.Popen[bytes] | None = None
     ready: Ready | None = None
     started: list[float] = field(default_factory=list)
@@ -163,6 +167,16 @@ class Process:
         """Send it a signal, if it runs."""
         if self.popen is not None and self.popen.poll() is None:
             self.popen.send_signal(number)
+
+    def renew(self) -> None:
+        """Have it end within HASTE_SECONDS, and start it again; not counted as a restart."""
+        self.send(signal.SIGTERM)
+        if self.popen is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self.popen.wait(HASTE_SECONDS)
+        self.kill()
+        self.start()
+        self.started.pop()
 
     def kill(self) -> None:
         """End it now if it runs, with all that it started in its session, and forget it."""
@@ -297,6 +311,9 @@ class Supervisor:
                 process.send(signal.SIGTERM)
                 self._retiring.append((process, time.monotonic() + self.retire_seconds))
             self.fronts = fronts
+            for each in self.inner:
+                if each.renewed:
+                    each.renew()
             _log.info("reloaded: new web processes serve, the old ones end with their last requests")
         notify.tell(notify.READY)
 
