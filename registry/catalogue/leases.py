@@ -105,7 +105,7 @@ def forget_leases(conn: Connection, before: datetime) -> int:
 
 
 def mark_deleting(conn: Connection, digest: Digest, *, run: str, now: datetime) -> Mark:
-    """Mark a recorded blob that nobody needs: from then on the collector's `run` may delete its bytes."""
+    """Mark a recorded blob that nobody needs: from then on this attempt at a `run` may delete its bytes."""
     if not take_name(conn, _name(digest)):
         return Mark.BUSY
     row = conn.execute(select(blobs.c.deleting).where(blobs.c.digest == digest)).first()
@@ -136,7 +136,8 @@ def mark_orphan(conn: Connection, digest: Digest, size: int, *, run: str, now: d
 
 def take_over(conn: Connection, digest: Digest, *, run: str, now: datetime) -> bool:
     """Go on with a deletion that a run began which is over; False if there is none."""
-    going = select(collections.c.id).where(collections.c.state == "running", collections.c.id != run)
+    others = (collections.c.state == "running", collections.c.attempt != run)
+    going = select(collections.c.attempt).where(*others)
     left = (blobs.c.digest == digest, blobs.c.deleting.is_not(None), blobs.c.deleting_by.not_in(going))
     return bool(conn.execute(update(blobs).where(*left).values(deleting=now, deleting_by=run)).rowcount)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select, tuple_
 
 from registry.catalogue.database import put_row
 from registry.catalogue.schema import mirrored
@@ -47,3 +47,14 @@ def note_lookup(conn: Connection, repository: str, reference: str, lookup: Looku
         checked=lookup.checked,
         detail=lookup.detail[:2000].replace("\0", "?"),
     )
+
+
+def forget_lookups(conn: Connection, *, before: datetime, limit: int) -> int:
+    """Remove at most `limit` of the looks that ended before then; returns how many."""
+    key = tuple_(mirrored.c.repository, mirrored.c.reference)
+    old = select(mirrored.c.repository, mirrored.c.reference).where(mirrored.c.checked < before)
+    found = conn.execute(old.order_by(mirrored.c.checked).limit(limit)).all()
+    if not found:
+        return 0
+    these = key.in_([(row.repository, row.reference) for row in found])
+    return int(conn.execute(delete(mirrored).where(these, mirrored.c.checked < before)).rowcount)

@@ -88,9 +88,9 @@ def _may_go(run: Run, stored: StoredBlob) -> bool:
 
 def _mark(run: Run, conn: Connection, blob: Doomed) -> Mark:
     if blob.reason is Reason.INTERRUPTED:
-        taken = take_over(conn, blob.digest, run=run.id, now=run.clock())
+        taken = take_over(conn, blob.digest, run=run.attempt, now=run.clock())
         return Mark.MARKED if taken else Mark.BUSY
-    return mark_deleting(conn, blob.digest, run=run.id, now=run.clock())
+    return mark_deleting(conn, blob.digest, run=run.attempt, now=run.clock())
 
 
 def delete(run: Run, doomed: list[Doomed], mark: Callable[[Connection, Doomed], Mark]) -> None:
@@ -128,7 +128,7 @@ def _delete_bytes(run: Run, marked: list[Doomed]) -> None:
     finally:
         if gone:
             with run.catalogue.write(durable=False) as conn:
-                forget_deleted(conn, [blob.digest for blob in gone], run=run.id)
+                forget_deleted(conn, [blob.digest for blob in gone], run=run.attempt)
             _count(run, gone)
 
 

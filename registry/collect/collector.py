@@ -1,44 +1,45 @@
 """A run of the collector, from what is wanted no more to bytes that are gone. Its main path.
 
- (1) tags that no retention rule keeps are removed;
- (2) manifests that nothing names any more, where a rule says so, and artifacts whose image is gone;
- (3) blobs that no manifest of their repository needs leave it;
- (4) bytes that no repository has are deleted, and what another run had begun to delete;
- (5) bytes that the catalogue does not know; what it knows and the store has not is told (not in every run);
- (6) decisions beyond the newest, rows that speak of what is gone, derived objects of it.
+ (1) derived objects of what is gone (only where the whole store is looked through);
+ (2) decisions beyond the newest, rows that speak of what is gone;
+ (3) tags that no retention rule keeps are removed;
+ (4) manifests that nothing names any more, where a rule says so, and artifacts whose image is gone;
+ (5) blobs that no manifest of their repository needs leave it;
+ (6) bytes that no repository has are deleted, and what another run had begun to delete;
+ (7) bytes that the catalogue does not know; what it knows and the store has not is told (where the whole store is).
 
-Every step takes away only what was not needed for the grace, so a run frees what earlier ones let go of. All of it goes
-on beside pushes, mounts, moves of tags and deletions; a run that dies anywhere leaves what the next one finishes.
+Every step takes away only what was not needed for the grace before the run began, and what one step lets go of comes
+before no later one: a run frees what earlier ones let go of, and a dry run comes to the same. All of it goes on beside
+pushes, mounts, moves of tags and deletions; a run that dies anywhere leaves what the next one finishes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 from registry.audit import Event
-from registry.catalogue.collections import Progress, end_collection, note_sweep
+from registry.catalogue.collections import Progress, end_collection, forget_collected, list_collected, note_sweep
 from registry.collect.blobs import free_blobs, release_blobs
 from registry.collect.derived import drop_derived
 from registry.collect.manifests import drop_manifests
 from registry.collect.orphans import sweep
 from registry.collect.records import drop_decisions_beyond, drop_leftovers
 from registry.collect.report import report_text
-from registry.collect.run import Run
+from registry.collect.run import PAGE, Run
 from registry.collect.tags import untag
 from registry.errors import CollectionLostError, RegistryError
 
 STEPS: Final[tuple[Callable[[Run], None], ...]] = (
+    drop_derived,
+    drop_decisions_beyond,
+    drop_leftovers,
     untag,
     drop_manifests,
     release_blobs,
     free_blobs,
     sweep,
-    drop_decisions_beyond,
-    drop_leftovers,
-    drop_derived,
 )
 """The steps in order; those of SWEEPS only where the whole store is looked through."""
 
@@ -57,26 +58,50 @@ def collect(run: Run) -> None:
     for step in STEPS:
         if run.sweep or step not in SWEEPS:
             step(run)
+            run.list_pending()
 
 
-def collect_and_tell(run: Run, *, by: str, started: datetime) -> bool:
-    """Do all steps, and record what came of it: in the run's row, the audit, and the log; True if all went well."""
+def collect_and_tell(run: Run, *, by: str) -> bool:
+    """Do all steps, and record what came of it: in the run's row, the audit, and the log; True if all went well.
+
+    Raises:
+        CollectionLostError: the run was taken for dead, and is another's.
+        CatalogueError: nothing could be recorded; the run is taken up again.
+    """
     error = ""
     try:
+        _resume(run)
         collect(run)
-    except CollectionLostError as lost:
-        _log.error("%s", lost)
-        return False
+    except CollectionLostError:
+        raise
     except RegistryError as failed:
         error = str(failed)
+    run.list_pending()
     tally = run.tally
-    report = report_text(tally, started=started, ended=run.clock(), dry_run=run.dry, sweep=run.sweep, error=error)
+    report = report_text(tally, started=run.started, ended=run.clock(), dry_run=run.dry, sweep=run.sweep, error=error)
     said = f"{'dry run: ' if run.dry else ''}{tally.summary()}{f'; then failed: {error}' if error else ''}"
     state = Progress.FAILED if error else Progress.DONE
     with run.catalogue.write() as conn:
-        end_collection(conn, run.id, state=state, report=report, now=run.clock())
+        end_collection(conn, run.id, run.attempt, state=state, report=report, now=run.clock())
         if run.sweep and not run.dry and not error:
-            note_sweep(conn, started)
-        run.audit.append(conn, Event.COLLECT, principal=by, subject=f"collection {run.id}", after=said)
+            note_sweep(conn, run.started)
+        run.audit.append(
+            conn, Event.COLLECT, principal=by, subject=f"collection {run.id}", before=str(Progress.RUNNING), after=said
+        )
     _log.log(logging.ERROR if error or tally.missing_count else logging.INFO, "collection %s: %s", run.id, said)
     return not error and not tally.left.get("failed")
+
+
+def _resume(run: Run) -> None:
+    """Go on counting from what an attempt that died had taken away; a dry run begins anew."""
+    if run.dry:
+        with run.catalogue.write(durable=False) as conn:
+            forget_collected(conn, run.id)
+        return
+    while True:
+        with run.catalogue.look() as conn:
+            page = list_collected(conn, run.id, after=run.tally.listed, limit=PAGE)
+        if not page:
+            return
+        for number, thing in page:
+            run.tally.resume(number, thing)

@@ -68,6 +68,7 @@ def drop_derived(run: Run) -> None:
             else:
                 for _ in of_kind:
                     run.tally.leave("of an unknown kind")
+        run.list_pending()
 
 
 def _drop(run: Run, kind: _Kind, objects: list[StoredDerived]) -> None:

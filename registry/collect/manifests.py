@@ -29,7 +29,7 @@ def drop_manifests(run: Run) -> None:
     ):
         for repository, group in groupby(page, key=lambda found: found.repository):
             stays_for = untagged_for(retention_of(rules, repository))
-            doomed = [found for found in group if _why(run, found, stays_for, run.clock()) is not None]
+            doomed = [found for found in group if _why(run, found, stays_for, run.started) is not None]
             for batch in batches(doomed):
                 run.beat()
                 _drop(run, rules, repository, stays_for, batch)
@@ -46,7 +46,7 @@ def _drop(run: Run, rules: RuleSet, repository: str, stays_for: timedelta | None
                 return
         for suspect in doomed:
             found = known_manifest(conn, repository, suspect.digest, running_since=run.running_since)
-            why = _why(run, found, stays_for, run.clock()) if found is not None else None
+            why = _why(run, found, stays_for, run.started) if found is not None else None
             if found is None or why is None:
                 continue
             if found.tagged and not all(map(tag_subject, tags_of(conn, repository, found.digest))):

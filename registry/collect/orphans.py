@@ -44,11 +44,12 @@ def sweep(run: Run) -> None:
             if found.digest not in known and found.changed < run.old
         ]
         delete(run, orphans, lambda conn, blob: _mark(run, conn, blob))
+        run.list_pending()
     _tell_missing(run, array("Q", sorted(seen)))
 
 
 def _mark(run: Run, conn: Connection, blob: Doomed) -> Mark:
-    return mark_orphan(conn, blob.digest, blob.size, run=run.id, now=run.clock())
+    return mark_orphan(conn, blob.digest, blob.size, run=run.attempt, now=run.clock())
 
 
 def _tell_missing(run: Run, seen: array[int]) -> None:

@@ -26,9 +26,13 @@ from registry.catalogue.leftovers import (
     lost_layers,
     old_decisions,
 )
+from registry.catalogue.mirrored import forget_lookups
 from registry.catalogue.running import forget_pulls, forget_reports
 from registry.collect.report import Reason
 from registry.collect.run import BATCH, PAGE, Run, batches
+
+LOOKED_UP: Final = timedelta(days=30)
+"""How long it is remembered what another registry said of a reference; long before, it is asked again anyway."""
 
 LONG_DEAD: Final = timedelta(days=1)
 """How long after its end a lease is forgotten; until then its holder may come back, and is believed."""
@@ -36,7 +40,7 @@ LONG_DEAD: Final = timedelta(days=1)
 
 def drop_decisions_beyond(run: Run) -> None:
     """Remove the decisions on each image that are not among the newest, nor in use."""
-    now = run.clock()
+    now = run.started
     keep, gone_before = run.settings.decisions, now - timedelta(seconds=run.settings.removed)
     for page in run.pages(
         lambda conn, after: decided_images(conn, after, PAGE), lambda found: (found.repository, found.image)
@@ -63,14 +67,9 @@ def drop_leftovers(run: Run) -> None:
     _drop(run, lost_layers, drop_layers)
     if run.dry:
         return
-    before = run.old
-    while True:
-        run.beat()
-        with run.catalogue.write() as conn:
-            dropped = drop_statement_keys(conn, before=before, limit=BATCH)
-        if not dropped:
-            break
-        _note(run, "keys of statements that ended", dropped)
+    before, asked_before = run.old, run.started - LOOKED_UP
+    _repeat(run, "keys of statements that ended", lambda conn: drop_statement_keys(conn, before=before, limit=BATCH))
+    _repeat(run, "what other registries said", lambda conn: forget_lookups(conn, before=asked_before, limit=PAGE))
     with run.catalogue.write() as conn:
         _note(run, "hosts' reports", forget_reports(conn, run.running_since))
         _note(run, "leases", forget_leases(conn, run.clock() - LONG_DEAD))
@@ -114,6 +113,16 @@ def _drop(
                 with run.catalogue.write() as conn:
                     dropped = drop(conn, batch)
             _note(run, batch[0], dropped)
+
+
+def _repeat(run: Run, what: str, drop: Callable[[Connection], int]) -> None:
+    """Remove some rows at a time, until there are none."""
+    dropped = 1
+    while dropped:
+        run.beat()
+        with run.catalogue.write(durable=False) as conn:
+            dropped = drop(conn)
+        _note(run, what, dropped)
 
 
 def _note(run: Run, what: object, times: int) -> None:

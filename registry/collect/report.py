@@ -11,14 +11,16 @@ from typing import Final
 
 from ocispec.strictjson import JsonValue
 from policy.times import format_time
+from registry.catalogue.collections import Collected
 
 EXAMPLES: Final = 20
 """Things of each reason that are named."""
 
-TAGS: Final = 1000
-"""Removed tags that are named with their reasons; the audit has them all."""
+LISTED: Final = 100_000
+"""Things of one run that are listed; all are counted."""
 
 MISSING: Final = 1000
+"""Missing blobs that are named."""
 
 
 class Reason(StrEnum):
@@ -54,6 +56,10 @@ FREEING: Final = frozenset(
 """The reasons whose bytes leave the store."""
 
 
+UNLISTED: Final = frozenset({Reason.RECORD})
+"""The reasons of which only examples are named."""
+
+
 @dataclass(slots=True)
 class Sum:
     """How many things of one reason, their bytes, and some of their names."""
@@ -65,28 +71,26 @@ class Sum:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What a run has found so far."""
+    """What a run has found so far; `pending` is what is to be listed and is not yet, `listed` how much was before."""
 
     reasons: dict[Reason, Sum] = field(default_factory=dict)
-    tags: list[dict[str, JsonValue]] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     missing_count: int = 0
     looked_at: int = 0
+    pending: list[Collected] = field(default_factory=list)
+    listed: int = 0
 
-    def note(self, reason: Reason, what: object, size: int = 0) -> None:
+    def note(self, reason: Reason, what: object, size: int = 0, detail: str = "") -> None:
         """Count something that goes (or, in a dry run, would go)."""
-        found = self.reasons.setdefault(reason, Sum())
-        found.count += 1
-        found.bytes += size
-        if len(found.examples) < EXAMPLES:
-            found.examples.append(str(what))
+        self._count(reason, str(what), size)
+        if reason not in UNLISTED and self.listed + len(self.pending) < LISTED:
+            self.pending.append(Collected(str(reason), str(what), size, detail))
 
-    def note_tag(self, repository: str, tag: str, digest: object, why: str) -> None:
-        """Count a tag that goes."""
-        self.note(Reason.TAG, f"{repository}:{tag}")
-        if len(self.tags) < TAGS:
-            self.tags.append({"repository": repository, "tag": tag, "digest": str(digest), "reason": why})
+    def resume(self, number: int, thing: Collected) -> None:
+        """Count what an earlier attempt at this run took away, and listed under this number."""
+        self._count(Reason(thing.reason), thing.subject, thing.bytes)
+        self.listed = number
 
     def leave(self, why: str) -> None:
         """Count something that is left for now: `leased`, `busy`, `failed`."""
@@ -98,7 +102,7 @@ class Tally:
         if len(self.missing) < MISSING:
             self.missing.append(str(digest))
 
-    def removed(self, reason: Reason) -> int:
+    def count(self, reason: Reason) -> int:
         """How many things of one reason."""
         return self.reasons[reason].count if reason in self.reasons else 0
 
@@ -113,6 +117,13 @@ class Tally:
         left = [f"{why} {count} left" for why, count in sorted(self.left.items())]
         missing = [f"MISSING {self.missing_count}"] if self.missing_count else []
         return f"{self.freed} bytes freed: {', '.join((*parts, *left, *missing)) or 'nothing to do'}"
+
+    def _count(self, reason: Reason, what: str, size: int) -> None:
+        found = self.reasons.setdefault(reason, Sum())
+        found.count += 1
+        found.bytes += size
+        if len(found.examples) < EXAMPLES:
+            found.examples.append(what)
 
 
 def report_text(
@@ -130,12 +141,18 @@ def report_text(
             {"reason": str(reason), "count": found.count, "bytes": found.bytes, "examples": list(found.examples)}
             for reason, found in _ordered(tally.reasons.items())
         ],
-        "tags": list(tally.tags),
+        "listed": tally.listed,
         "left": dict(sorted(tally.left.items())),
         "missing": {"count": tally.missing_count, "blobs": list(tally.missing)},
         "error": error,
     }
     return json.dumps(members, ensure_ascii=True)
+
+
+def freed_by(report: str) -> int:
+    """Bytes that left the store by a report that `report_text` wrote; 0 of a run without one."""
+    members = json.loads(report) if report else {}
+    return int(members.get("freedBytes", 0))
 
 
 def _ordered(reasons: Iterable[tuple[Reason, Sum]]) -> list[tuple[Reason, Sum]]:

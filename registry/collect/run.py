@@ -11,17 +11,17 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection
 
 from registry.audit import Audit
-from registry.catalogue.collections import renew_collection
+from registry.catalogue.collections import add_collected, renew_collection
 from registry.catalogue.database import Catalogue
 from registry.collect.report import Tally
 from registry.settings_collect import CollectSettings
 from registry.store.interface import BlobStore
 
-SILENCE: Final = timedelta(minutes=15)
-"""How long a run that says nothing is not taken for dead; far longer than any call of the store takes."""
+SILENCE: Final = timedelta(minutes=5)
+"""How long a run that says nothing is not taken for dead, at the least: see `silence_of`."""
 
 BEAT_SECONDS: Final = 30.0
-"""How often a run says that it goes on. It deletes nothing if the last time is longer ago."""
+"""How often a run says that it goes on. It begins no deletion if the last time is longer ago."""
 
 PAGE: Final = 500
 """Rows that are looked at in one transaction."""
@@ -33,16 +33,32 @@ Key = TypeVar("Key")
 Item = TypeVar("Item")
 
 
+def silence_of(deadline: float) -> timedelta:
+    """How long a run that says nothing is not taken for dead, where a call of the store takes so many seconds at most.
+
+    Far longer than from the last word to the end of a deletion that was begun after it.
+    """
+    return max(SILENCE, timedelta(seconds=2 * BEAT_SECONDS + 4 * deadline))
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run; `dry` changes nothing, `sweep` looks through the whole store. `clock` gives aware times in UTC."""
+    """A run; `dry` changes nothing, `sweep` looks through the whole store. `clock` gives aware times in UTC.
+
+    `attempt` is who is at it (`catalogue/collections.py`), `started` when. What was last needed before `started`,
+    less the grace, may go; so what the run itself lets go of stays for the next one, and a dry run, in which nothing
+    is let go of, comes to the same.
+    """
 
     id: str
+    attempt: str
+    started: datetime
     catalogue: Catalogue
     store: BlobStore
     audit: Audit
     clock: Callable[[], datetime]
     settings: CollectSettings
+    silence: timedelta = SILENCE
     dry: bool = False
     sweep: bool = True
     tally: Tally = field(default_factory=Tally)
@@ -55,13 +71,13 @@ class Run:
 
     @property
     def old(self) -> datetime:
-        """What was last needed before then may go. Times are whole seconds, and nothing of this second is old."""
-        return self.clock() - self.grace
+        """What was last needed before then may go. Times are whole seconds, and nothing of the first one is old."""
+        return self.started - self.grace
 
     @property
     def running_since(self) -> datetime:
         """Hosts' reports from then on count."""
-        return self.clock() - timedelta(seconds=self.settings.running)
+        return self.started - timedelta(seconds=self.settings.running)
 
     def beat(self) -> None:
         """Say that the run goes on, if the last time is a while ago.
@@ -72,8 +88,17 @@ class Run:
         now = time.monotonic()
         if now - self._beat >= BEAT_SECONDS:
             with self.catalogue.write(durable=False) as conn:
-                renew_collection(conn, self.id, until=self.clock() + SILENCE)
+                renew_collection(conn, self.id, self.attempt, until=self.clock() + self.silence)
             self._beat = now
+
+    def list_pending(self) -> None:
+        """Write down what was taken away since the last time, one by one."""
+        tally = self.tally
+        if tally.pending:
+            with self.catalogue.write(durable=False) as conn:
+                add_collected(conn, self.id, tally.listed, tally.pending)
+            tally.listed += len(tally.pending)
+            tally.pending.clear()
 
     def pages(
         self, read: Callable[[Connection, Key | None], list[Item]], key: Callable[[Item], Key]
@@ -88,6 +113,7 @@ class Run:
                 return
             self.tally.looked_at += len(page)
             yield page
+            self.list_pending()
             after = key(page[-1])
 
 

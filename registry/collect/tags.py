@@ -9,6 +9,7 @@ from registry.access import REGISTRY
 from registry.catalogue.blobs import hold_repository
 from registry.catalogue.garbage import KnownTag, known_tags, repository_names
 from registry.catalogue.rules import rules_now, rules_to_keep
+from registry.collect.report import Reason
 from registry.collect.retention import Named, Retention, Tag, Verdict, judge
 from registry.collect.run import PAGE, Run, batches
 from registry.removing import Remover
@@ -25,6 +26,7 @@ def untag(run: Run) -> None:
         for name in names:
             if retention_of(rules, name):
                 _untag(run, rules, name)
+                run.list_pending()
 
 
 def retention_of(rules: RuleSet, repository: str) -> tuple[Named, ...]:
@@ -56,7 +58,7 @@ def judged(
 
 
 def _untag(run: Run, rules: RuleSet, repository: str) -> None:
-    now, since = run.clock(), run.running_since
+    now, since = run.started, run.running_since
     under = retention_of(rules, repository)
     with run.catalogue.look() as conn:
         tags = known_tags(conn, repository, running_since=since)
@@ -67,7 +69,7 @@ def _untag(run: Run, rules: RuleSet, repository: str) -> None:
         run.beat()
         if run.dry:
             for tag, verdict in batch:
-                run.tally.note_tag(repository, tag.tag, tag.pushed, verdict.reason)
+                _note(run, repository, tag, verdict)
         else:
             _remove(run, rules, repository, batch)
 
@@ -87,7 +89,11 @@ def _remove(run: Run, rules: RuleSet, repository: str, doomed: list[tuple[KnownT
                 _remover(run, verdict.reason).tag(conn, repository, tag.tag)
                 removed.append((tag, verdict))
     for tag, verdict in removed:
-        run.tally.note_tag(repository, tag.tag, tag.pushed, verdict.reason)
+        _note(run, repository, tag, verdict)
+
+
+def _note(run: Run, repository: str, tag: KnownTag, verdict: Verdict) -> None:
+    run.tally.note(Reason.TAG, f"{repository}:{tag.tag}", detail=f"{tag.pushed}: {verdict.reason}")
 
 
 def _remover(run: Run, why: str) -> Remover:

@@ -47,6 +47,8 @@ class JobKind(StrEnum):
     """Have the head of the audit chain signed (empty)."""
     ADVISORIES = "advisories"
     """Import uploaded advisory data (empty)."""
+    COLLECT = "collect"
+    """Do a run of the collector (its id), or ask for one, when it is time (empty)."""
     MIRROR = "mirror"
     """Fetch a manifest of another registry into its copy (`repository tag-or-digest`); not for a judge."""
 
@@ -114,6 +116,22 @@ def enqueue(
 def enqueue_new(conn: Connection, kind: JobKind, subject: str = "", *, now: datetime) -> None:
     """Have a job done, unless there is one already, due or not."""
     insert_new(conn, schema.jobs, **_new(kind, subject, Priority.CHANGE, now))
+
+
+def enqueue_by(conn: Connection, kind: JobKind, *, now: datetime, at: datetime) -> None:
+    """Have a job without a subject done at `at`, or earlier if it is due earlier."""
+    insert_or_change(
+        conn,
+        schema.jobs,
+        key=("kind", "subject"),
+        values=_new(kind, "", Priority.CHANGE, now) | {"not_before": at},
+        change={"not_before": case((_JOBS.not_before < at, _JOBS.not_before), else_=literal(at, Moment()))},
+    )
+
+
+def forget(conn: Connection, kind: JobKind) -> None:
+    """Have a job without a subject not done any more."""
+    conn.execute(delete(schema.jobs).where(_JOBS.kind == kind, _JOBS.subject == ""))
 
 
 def _new(kind: JobKind, subject: str, priority: int, now: datetime) -> dict[str, object]:

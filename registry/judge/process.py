@@ -12,6 +12,7 @@ from registry.audit import Audit
 from registry.catalogue.database import Catalogue
 from registry.errors import StorageError
 from registry.judge.advising import Advising
+from registry.judge.collecting import Collecting
 from registry.judge.importing import AdvisoryFolder
 from registry.judge.judge import Judge
 from registry.judge.keeper import Remote
@@ -38,6 +39,7 @@ _CHILDREN_A_PROCESSOR: Final = 2
 def run(settings: Settings, number: int) -> None:
     """Work until SIGTERM."""
     store, catalogue = open_store(settings), Catalogue(settings.catalogue_url, connections=4)
+    collected = open_store(settings)
     with catalogue.read():
         pass  # the driver is imported with the first connection
     catalogue.close()
@@ -52,6 +54,7 @@ def run(settings: Settings, number: int) -> None:
     worker, should_stop = make_worker(settings, store, catalogue), processes.stop_flag(Places(settings).log_level)
     if number == 0:
         should_stop = Pulse(path=Places(settings).judge_alive, signer=worker.signer, stopped=should_stop).should_stop
+    worker.collecting = Collecting(settings=settings, store=collected, catalogue=catalogue, clock=processes.utc_now)
     worker.name = f"{processes.instance(settings)}/judge-{number}"
     worker.begin(should_stop)
     if number == 0:

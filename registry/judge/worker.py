@@ -30,6 +30,7 @@ from registry.catalogue.database import Catalogue, put_row
 from registry.errors import RegistryError
 from registry.judge import jobs
 from registry.judge.advising import Advising, Imported
+from registry.judge.collecting import Collecting
 from registry.judge.jobs import ClaimLostError, Job, JobKind, Priority, subject_of
 from registry.judge.judge import Judge, OutOfDateError
 from registry.judge.outcome import SOONEST
@@ -67,7 +68,8 @@ class _Parked:
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """One worker. `wake` is the socket that notices come to, None for a worker that only polls.
+    """One worker. `wake` is the socket that notices come to, None for a worker that only polls; without `collecting`
+    it leaves the collector's runs to others.
 
     Of two workers of one `name`, only one runs at a time: the later one takes over what the earlier one held.
     """
@@ -80,6 +82,7 @@ class Worker:
     audit: Audit
     advising: Advising
     clock: Callable[[], datetime]
+    collecting: Collecting | None = None
     wake: socket.socket | None = None
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     _parked: list[_Parked] = field(default_factory=list)
@@ -120,11 +123,15 @@ class Worker:
                 _log.warning("%d jobs that %s held when it died are free again", freed, self.name)
             for kind in (JobKind.LIST, JobKind.CHECKPOINT):
                 jobs.enqueue_new(conn, kind, now=self.clock())
+            if self.collecting is not None:
+                self.collecting.prepare(conn, self.name)
 
     def step(self, timeout: float) -> None:
         """One round: notices, parked jobs, a new job, children."""
         self._hear()
         self._look_after_import()
+        if self.collecting is not None:
+            self.collecting.step(self.name)
         worked = self._go_on() or self._take_one()
         self._renew()
         if self.tasks.step(0.0 if worked else timeout):
@@ -133,12 +140,15 @@ class Worker:
 
     def idle(self) -> bool:
         """True if nothing is due, parked, or at work."""
-        at_work = self._parked or self.advising.busy or self.tasks.busy
+        collecting = self.collecting is not None and self.collecting.busy
+        at_work = self._parked or self.advising.busy or self.tasks.busy or collecting
         return not at_work and not self._may_be_free()
 
     def close(self) -> None:
         """End all children, and give the parked jobs back."""
         self.tasks.close()
+        if self.collecting is not None:
+            self.collecting.close(self.name)
         for parked in self._parked:
             self._release(parked.job, "the worker was stopped", after=timedelta(0))
         self._parked.clear()
@@ -161,11 +171,17 @@ class Worker:
         return True
 
     def _now(self) -> frozenset[JobKind]:
-        """What can be done now: no image is judged while our advisory data are not those that every judge is to use."""
-        with self.catalogue.read() as conn:
-            return jobs.JUDGED if self.advising.current(conn) else jobs.JUDGED - {JobKind.JUDGE}
+        """What can be done now: no image is judged while our advisory data are not those that every judge is to use.
 
-    def _may_be_free(self, kinds: frozenset[JobKind] = jobs.JUDGED) -> bool:
+        No run of the collector is begun beside another one here, nor while a thread runs that a child would not have.
+        """
+        with self.catalogue.read() as conn:
+            kinds = jobs.JUDGED if self.advising.current(conn) else jobs.JUDGED - {JobKind.JUDGE}
+        if self.collecting is None or self.collecting.busy or self.advising.busy:
+            kinds -= {JobKind.COLLECT}
+        return kinds
+
+    def _may_be_free(self, kinds: frozenset[JobKind] = jobs.JUDGED - {JobKind.COLLECT}) -> bool:
         with self.catalogue.read() as conn:
             return jobs.any_free(conn, now=self.clock(), kinds=kinds)
 
@@ -220,6 +236,9 @@ class Worker:
                 self._checkpoint(job)
             case JobKind.ADVISORIES:
                 self._begin_import(job)
+            case JobKind.COLLECT:
+                if self.collecting is not None:
+                    self.collecting.take(job, self.name)
             case JobKind.MIRROR:
                 raise AssertionError(f"job {job.kind} {job.subject}: claimed by a judge")
             case _:

@@ -115,6 +115,13 @@ JOB_SECONDS: Final = _histogram(
 JOB_ERRORS: Final = _counter(
     "pratique_job_errors_total", "Attempts at a job that failed; it is tried again.", "kind", where="judge"
 )
+COLLECTIONS: Final = _counter(
+    "pratique_collections_total",
+    "Runs of the collector that ended here: `done`, `failed`, or `died` (and are taken up again).",
+    "outcome",
+    where="judge",
+)
+COLLECTED: Final = _counter("pratique_collected_bytes_total", "Bytes that they took out of the store.", where="judge")
 DECISIONS: Final = _counter(
     "pratique_decisions_total",
     "What judgements came to: the state, and the code of its reason.",

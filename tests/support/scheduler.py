@@ -294,6 +294,42 @@ def run_randomly(scenario: Scenario, seed: int) -> tuple[str, ...]:
     return _drive(scenario, chance.choice)
 
 
+def kill_at_each_step(scenario: Scenario, victim: str, *, seeds: Iterable[int]) -> int:
+    """Have the `death of` an actor come after each number of its steps, once a seed; returns how many schedules.
+
+    Raises:
+        ScheduleError: an actor failed, or the check.
+    """
+    schedules = 0
+    for seed in seeds:
+        lived = 0
+        while True:
+            schedule = _drive(scenario, _Killing(victim, lived, random.Random(seed * 1000 + lived)))
+            schedules += 1
+            if schedule.count(victim) < lived:
+                break  # it was done before
+            lived += 1
+    return schedules
+
+
+@dataclass(slots=True)
+class _Killing:
+    """Chooses at random, but has an actor die after so many steps."""
+
+    victim: str
+    lives: int
+    chance: random.Random
+
+    def __call__(self, enabled: tuple[str, ...]) -> str:
+        death = f"death of {self.victim}"
+        if death in enabled and self.lives <= 0:
+            return death
+        others = [name for name in enabled if name != death]
+        chosen = self.chance.choice(others or list(enabled))
+        self.lives -= chosen == self.victim
+        return chosen
+
+
 def replay(scenario: Scenario, schedule: Iterable[str]) -> tuple[str, ...]:
     """Run a schedule again, and whatever is left after its end.
 
