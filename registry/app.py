@@ -164,7 +164,7 @@ def _finish(response: Response) -> Response:
 
 def _writer(catalogue: Catalogue) -> Callable[[Callable[[Connection], None]], None]:
     def write(change: Callable[[Connection], None]) -> None:
-        with catalogue.write() as conn:
+        with catalogue.write(stamped=False) as conn:
             change(conn)
 
     return write

@@ -53,6 +53,9 @@ class Authenticator(Protocol):
     def identify(self, authorization: str, source: str = "") -> Identity | None:
         """The same, with what else is known of whom it is. Raises as `authenticate`."""
 
+    def mark(self, authorization: str) -> bytes:
+        """What stands for an Authorization header where something is kept beside it, and tells nobody what it is."""
+
     def login(self, name: str, secret: str, source: str) -> Identity | None:
         """Whose name and secret these are. Raises as `authenticate`."""
 
@@ -62,7 +65,6 @@ class _Remembered:
     """A success, until when it counts (by the monotonic clock), and as of which generation of accounts."""
 
     identity: Identity
-    principal: Principal
     until: float
     generation: int
 
@@ -81,18 +83,12 @@ class Authentication:
 
     def authenticate(self, authorization: str, source: str = "") -> Principal | None:
         """See `Authenticator`."""
-        found = self._remembered.get(blake2b(authorization.encode("utf-8", "replace"), key=self._key).digest())
-        generation = self._generation
-        if found is not None and found.generation == generation.number:
-            now = time.monotonic()
-            if now < found.until and now < generation.until:
-                return found.principal
         identity = self.identify(authorization, source)
         return None if identity is None else identity.principal
 
     def identify(self, authorization: str, source: str = "") -> Identity | None:
         """See `Authenticator`."""
-        mark = blake2b(authorization.encode("utf-8", "replace"), key=self._key).digest()
+        mark = self.mark(authorization)
         # The generation comes first: what changes after it was read makes the answer one of an older generation.
         generation = self._generation.current()
         found = self._remembered.get(mark)
@@ -102,6 +98,10 @@ class Authentication:
         if identity is not None:
             self._remember(mark, identity, generation)
         return identity
+
+    def mark(self, authorization: str) -> bytes:
+        """See `Authenticator`."""
+        return blake2b(authorization.encode("utf-8", "replace"), key=self._key, digest_size=32).digest()
 
     def login(self, name: str, secret: str, source: str) -> Identity | None:
         """See `Authenticator`."""
@@ -131,7 +131,7 @@ class Authentication:
                 for oldest in list(self._remembered)[: MAX_REMEMBERED // 4]:
                     del self._remembered[oldest]
             self._remembered.pop(mark, None)
-            self._remembered[mark] = _Remembered(identity, identity.principal, time.monotonic() + seconds, generation)
+            self._remembered[mark] = _Remembered(identity, time.monotonic() + seconds, generation)
 
 
 def new_secret() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -23,6 +24,14 @@ from registry.catalogue.manifests import Found, lone_types
 from registry.catalogue.schema import decisions
 from registry.errors import BlobUnknownError, DeniedError, ManifestUnknownError
 from registry.states import Sight, may_read
+
+
+class Seen(NamedTuple):
+    """A blob that the principal may have: its size in bytes, and whether that rests on the catalogue alone, and not
+    on a policy, which is believed for some time."""
+
+    size: int
+    settled: bool
 
 
 def check_manifest(
@@ -55,8 +64,9 @@ def check_manifest(
 
 def check_blob(
     conn: Connection, artifacts: ServedArtifacts, principal: Principal, repository: str, digest: Digest
-) -> int:
-    """Return the size of a blob if the principal may have it: a host, if something that it may have reaches it.
+) -> Seen:
+    """Return what is to be known of a blob if the principal may have it: a host, if something that it may have reaches
+    it.
 
     Raises:
         BlobUnknownError: it is not there, or the principal may not know of it.
@@ -70,12 +80,12 @@ def check_blob(
     state = best.state if best is not None else None
     match may_read(principal.role, state, in_scope=principal.in_scope(repository)):
         case Sight.READ:
-            return size
+            return Seen(size, settled=True)
         case Sight.HIDDEN:
             raise BlobUnknownError(unknown)
         case Sight.DENIED:
             if served_types(conn, artifacts, lone_types(conn, repository, digest)):
-                return size
+                return Seen(size, settled=False)
             raise _denied(conn, f"blob {digest} of {repository}", best)
 
 

@@ -27,6 +27,7 @@ from granian.log import LogLevels
 from werkzeug.wsgi import ClosingIterator
 
 from registry import processes
+from registry.again import Answers
 from registry.app import open_app
 from registry.context import Context, context_of
 from registry.errors import RegistryError
@@ -144,7 +145,7 @@ def _load_worker(settings: Settings, parent: int, supervised: Supervised | None)
     start_housekeeping(parts)
     if supervised is not None:
         parts.readiness.add(judge_check(settings))
-    application = observed(joined(app), settings, parts)
+    application = observed(Answers(joined(app), parts), settings, parts)
     if supervised is not None:
         with suppress(OSError):
             os.write(supervised.ready, b".")

@@ -15,6 +15,7 @@ from ocispec.errors import SpecError
 from ocispec.reference import check_repository, check_tag
 from ocispec.strictjson import JsonValue
 from registry.access import Right
+from registry.again import KEEP_SECONDS, Offer
 from registry.api.challenges import READS, speaks_for
 from registry.context import caller, context, source
 from registry.errors import (
@@ -28,7 +29,7 @@ from registry.errors import (
     UnsupportedRequestError,
 )
 from registry.states import Sight, may_read
-from registry.telemetry.environ import ACCOUNT
+from registry.telemetry.environ import ACCOUNT, OFFER
 
 blueprint = Blueprint("base", __name__)
 
@@ -68,10 +69,22 @@ def require_principal() -> None:
     identity = context().authenticator.identify(header, source()) if header else None
     if identity is None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
-    g.principal = identity.principal
+    g.identity, g.principal = identity, identity.principal
     context().rates.account(identity.principal.name, reads=request.method in READS)
     g.principal = speaks_for(identity)
     request.environ[ACCOUNT] = g.principal.name
+
+
+def offer(read: str | None, after: str = "", *, seconds: float = KEEP_SECONDS) -> None:
+    """Have the answer to this request, which rests on the request and the catalogue alone, given again (`again.py`).
+
+    `read` is the subject of the read that is recorded each time, None for what is none; `after` what was answered.
+    """
+    ends = g.identity.ends
+    if ends is not None:
+        seconds = min(seconds, (ends - context().clock()).total_seconds())
+    made = Offer(seconds, caller().name, None if read is None else (read, after))
+    request.environ[OFFER] = made
 
 
 def repository_name(text: str) -> str:

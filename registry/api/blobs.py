@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from ocispec.digest import Digest
 from registry.access import Right
-from registry.api.base import digest_of, empty_response, repository_name, require_right
+from registry.api.base import digest_of, empty_response, offer, repository_name, require_right
 from registry.api.conditions import entity_tag, is_range_valid, is_unchanged
 from registry.audit import Event
 from registry.catalogue.blobs import hold_repository, is_firm, manifest_using, remove_blob, touch_blob
@@ -36,7 +36,7 @@ def get_blob(name: str, digest: str) -> Response:
     repository, wanted = repository_name(name), digest_of(digest)
     principal = caller()
     with context().catalogue.look() as conn:
-        size = check_blob(conn, context().artifacts, principal, repository, wanted)
+        size, settled = check_blob(conn, context().artifacts, principal, repository, wanted)
     headers = {
         "Docker-Content-Digest": str(wanted),
         "Accept-Ranges": "bytes",
@@ -56,9 +56,15 @@ def get_blob(name: str, digest: str) -> Response:
     body: Iterator[bytes] | None = None
     if request.method == "HEAD":
         _promise(repository, wanted)
+        if settled:
+            # A promise is of half the grace: given again, it may be of so much less.
+            offer(None, seconds=context().settings.collect.grace / 16)
     else:
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
-        context().reads.note(principal=principal.name, source=source(), subject=f"{repository}@{wanted}", after="blob")
+        read = (f"{repository}@{wanted}", "blob")
+        context().reads.note(principal=principal.name, source=source(), subject=read[0], after=read[1])
+        if settled:
+            offer(*read)
         body = _sent(stream, length, wanted)
     return Response(body, status=status, headers=headers, content_type="application/octet-stream")
 

@@ -17,7 +17,7 @@ from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_manifest
 from ocispec.reference import check_tag
 from policy.model import State
 from registry.access import Right, Role, is_protected_tag, tag_subject
-from registry.api.base import empty_response, reference_of, repository_name, require_push, require_right
+from registry.api.base import empty_response, offer, reference_of, repository_name, require_push, require_right
 from registry.api.body import whole_body
 from registry.api.conditions import entity_tag, is_unchanged, require_condition
 from registry.catalogue.blobs import enter_repository, hold_repository, manifest_using
@@ -69,11 +69,14 @@ def get_manifest(name: str, reference: str) -> Response:
     if is_unchanged(found.digest, f"{repository}:{reference}"):
         return empty_response(304, headers)
     headers["Content-Length"] = str(len(found.content))
+    read = (f"{repository}:{reference}", str(found.digest))
+    # What is somebody else's can change there; an artifact that stands alone is a host's while a policy is believed.
+    lone = found.alone and principal.role is Role.HOST
+    if not lone and context().asking.mirrors.find(repository) is None:
+        offer(*(read if request.method == "GET" else (None,)))
     if request.method == "HEAD":
         return Response(None, headers=headers, content_type=found.media_type)
-    context().reads.note(
-        principal=principal.name, source=source(), subject=f"{repository}:{reference}", after=str(found.digest)
-    )
+    context().reads.note(principal=principal.name, source=source(), subject=read[0], after=read[1])
     return Response(found.content, headers=headers, content_type=found.media_type)
 
 

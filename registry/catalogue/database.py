@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from registry.catalogue.engines import BEGIN, open_engine
 from registry.catalogue.failures import translated
+from registry.catalogue.stamps import Stamp, Stamps, advance_content
 from registry.catalogue.upgrade import bring_up_to_date
 from registry.errors import CatalogueConflictError
 
@@ -49,6 +50,7 @@ class Catalogue:
         self._looking_engine: Engine = self._engine.execution_options(**options["look"])
         self._writing_engine: Engine = self._engine.execution_options(**options["write"])
         self._volatile_engine: Engine = self._engine.execution_options(**options["volatile"])
+        self._stamps = Stamps(self._engine)
 
     def create(self) -> None:
         """Make the tables where there are none, and bring older ones to this release (`upgrade.py`).
@@ -79,13 +81,22 @@ class Catalogue:
         with translated(), self._looking_engine.connect() as conn:
             yield conn
 
+    def stamp(self) -> Stamp:
+        """A value that is another one once anything but the record of reads was changed by anybody (`stamps.py`).
+
+        Raises:
+            CatalogueError: the database failed.
+        """
+        return self._stamps.current()
+
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, stamped: bool = True) -> Iterator[Connection]:
         """A transaction that is committed, durably, when the block ends, and undone when it raises.
 
         One that need not be durable survives a crash of this process, but perhaps not of the machine: for what
         nobody was promised, like how far an upload has come. What several rows must agree on is for `change`, which
-        is told to begin anew less often than its caller.
+        is told to begin anew less often than its caller. Without `stamped`, the stamp may stay what it is: for records
+        of reads alone.
 
         Raises:
             CatalogueConflictError: undone because of another transaction; done again, it may succeed.
@@ -99,6 +110,8 @@ class Catalogue:
                 yield conn
                 for run, items in last.items():
                     run(conn, items)
+                if stamped:
+                    advance_content(conn)
 
     def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Do `work` in a transaction as of `write`, and anew if another one was in its way; returns what it returns.
@@ -118,6 +131,7 @@ class Catalogue:
 
     def close(self) -> None:
         """Close all connections."""
+        self._stamps.close()
         self._engine.dispose()
 
 

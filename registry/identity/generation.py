@@ -1,57 +1,46 @@
-"""Whether what a process remembers of accounts still holds: a number that is read at most once a second."""
+"""Whether what a process remembers of accounts still holds: a number, read again whenever the catalogue has changed."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
 from registry.catalogue.database import Catalogue
 from registry.catalogue.generations import ACCOUNTS, generation
+from registry.catalogue.stamps import Stamp
 
-LOOK_SECONDS: Final = 1.0
-"""How long a removed or changed account may be believed."""
-
-WAIT_SECONDS: Final = 4.0
-"""How long after a look is due others go on while one looks; then they wait for it."""
+_NEVER: Final = -1
 
 
 class AccountsGeneration:
-    """The generation of accounts; for many threads. `number` is good while the clock is before `until`."""
-
-    __slots__ = ("_catalogue", "_changed", "_lock", "number", "until")
+    """The generation of accounts; for many threads."""
 
     def __init__(self, catalogue: Catalogue, changed: Callable[[], None]) -> None:
         """Look at the first question; `changed` is called at each new number."""
         self._catalogue = catalogue
         self._changed = changed
         self._lock = threading.Lock()
-        self.number = -1
-        self.until = float("-inf")
+        self._known: tuple[Stamp, int] = _NEVER, _NEVER
 
     def current(self) -> int:
-        """The number, at most LOOK_SECONDS old.
+        """The number as it is now.
 
         Raises:
             CatalogueError: it cannot be read, so nothing that is remembered counts.
         """
-        now = time.monotonic()
-        if now < self.until:
-            return self.number
-        if not self._lock.acquire(blocking=now >= self.until + WAIT_SECONDS):
-            return self.number
-        try:
-            if time.monotonic() >= self.until:
-                self._look()
-            return self.number
-        finally:
-            self._lock.release()
+        stamp = self._catalogue.stamp()
+        known = self._known
+        return known[1] if known[0] == stamp else self._look(stamp)
 
-    def _look(self) -> None:
-        began = time.monotonic()
-        with self._catalogue.look() as conn:
-            number = generation(conn, ACCOUNTS)
-        if number != self.number:
-            self._changed()
-        self.number, self.until = number, began + LOOK_SECONDS
+    def _look(self, stamp: Stamp) -> int:
+        with self._lock:
+            if self._known[0] == stamp:
+                return self._known[1]
+            with self._catalogue.look() as conn:
+                number = generation(conn, ACCOUNTS)
+            if number != self._known[1]:
+                self._changed()
+            # The stamp was taken before the number was read: a change in between makes the next stamp another one.
+            self._known = stamp, number
+            return number

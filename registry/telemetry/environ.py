@@ -16,5 +16,8 @@ ENDPOINT: Final = "pratique.endpoint"
 ACCOUNT: Final = "pratique.account"
 """Set by the application: who asks."""
 
+OFFER: Final = "pratique.offer"
+"""Set by the application: that its answer may be given again (`again.py`)."""
+
 RECEIVED: Final = "pratique.received"
 """Set by the application: how many bytes of the body were read."""

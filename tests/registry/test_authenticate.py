@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from registry import authenticate
 from registry.access import Principal, Role
@@ -90,7 +90,7 @@ def test_a_remembered_account_ends_at_its_date_too(catalogue: Catalogue) -> None
 
 
 @pytest.mark.parametrize("change", ["removed", "secret", "made again"])
-def test_a_changed_account_is_believed_for_a_second_at_most(catalogue: Catalogue, change: str) -> None:
+def test_a_changed_account_is_not_believed_any_more(catalogue: Catalogue, change: str) -> None:
     store(catalogue, robot(secret="right"))
     parts = identity(catalogue)
     assert parts.authenticator.authenticate(basic("ci", "right")) is not None
@@ -101,10 +101,7 @@ def test_a_changed_account_is_believed_for_a_second_at_most(catalogue: Catalogue
             remove_account(conn, "ci")
         if change == "made again":
             add_account(conn, robot(secret="other"))
-    changed = time.monotonic()
-    while parts.authenticator.authenticate(basic("ci", "right")) is not None:
-        assert time.monotonic() - changed < 1.2
-        time.sleep(0.01)
+    assert parts.authenticator.authenticate(basic("ci", "right")) is None
     if change != "removed":
         assert parts.authenticator.authenticate(basic("ci", "other")) is not None
 
@@ -116,7 +113,6 @@ def test_what_is_remembered_costs_no_question_for_a_minute(catalogue: Catalogue)
     # Changed behind the back of the generation, which is what makes a process ask again.
     with catalogue.write() as conn:
         conn.execute(accounts.delete())
-    time.sleep(1.1)
     assert authenticator.authenticate(basic("ci", "right")) is not None
 
 
@@ -143,9 +139,8 @@ def test_a_catalogue_that_is_away_ends_what_is_remembered(catalogue: Catalogue) 
     store(catalogue, robot(secret="right"))
     parts = identity(catalogue)
     assert parts.authenticator.authenticate(basic("ci", "right")) is not None
-    with catalogue.write() as conn:
+    with catalogue.write(stamped=False) as conn:
         conn.exec_driver_sql("DROP TABLE generations")
-    time.sleep(1.1)
     with pytest.raises(CatalogueError):
         parts.authenticator.authenticate(basic("ci", "right"))
 
@@ -169,22 +164,24 @@ def test_many_threads_ask_the_generation_once(catalogue: Catalogue) -> None:
     assert not failed
 
 
-def test_a_remembered_header_costs_microseconds(catalogue: Catalogue) -> None:
+def test_a_remembered_header_costs_no_statement_but_the_stamp(catalogue: Catalogue) -> None:
     store(catalogue, robot(secret="right"))
     parts = identity(catalogue)
     header = basic("ci", "right")
     found = parts.authenticator.identify(header)
     assert found is not None
     token = "Bearer " + parts.tokens.issue(found, (), withdrawals=parts.generation.current()).token
+    said: list[str] = []
     for each in (header, token):
         assert parts.authenticator.authenticate(each) is not None
-        best = float("inf")
-        for _ in range(20):
-            began = time.perf_counter()
-            for _ in range(500):
-                parts.authenticator.authenticate(each)
-            best = min(best, (time.perf_counter() - began) / 500)
-        assert best < 10e-6, f"{best * 1e6:.1f} microseconds"
+    event.listen(catalogue._engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    for each in (header, token):
+        for _ in range(100):
+            assert parts.authenticator.authenticate(each) is not None
+    assert not said
+    store(catalogue, robot("other", secret="right"))
+    assert parts.authenticator.authenticate(header) is not None
+    assert any("generations" in statement for statement in said)
 
 
 def test_r7_no_account_is_there_that_nobody_made(catalogue: Catalogue) -> None:
