@@ -148,7 +148,10 @@ def judge_check(settings: Settings) -> Check:
     alive = Places(settings).judge_alive
 
     def judge() -> None:
-        silent = time.time() - alive.stat().st_mtime
+        try:
+            silent = time.time() - alive.stat().st_mtime
+        except FileNotFoundError:
+            raise RegistryError("no sign of life from judge and signer yet") from None
         if silent > SILENT_SECONDS:
             raise RegistryError(f"no sign of life from judge and signer for {silent:.0f} s")
 
