@@ -34,6 +34,8 @@ from registry.catalogue import schema
 from registry.catalogue.columns import storable
 from registry.catalogue.database import run_last
 from registry.catalogue.locks import Lock, hold
+from registry.catalogue.running import note_pulls
+from registry.collect.pulls import Pulls
 
 GENESIS: Final = "0" * 64
 """What stands as the hash before the first record."""
@@ -215,6 +217,7 @@ def read(conn: Connection, *, after: int, limit: int) -> tuple[Record, ...]:
 
 class ReadLog:
     """Collects records of reads, and writes them in batches: `flush` is called at most BATCH_SECONDS after `note`.
+    When a manifest was last read is written with them, for retention.
 
     `write` opens a writing transaction and calls the function it is given with it. Safe for many threads.
     """
@@ -224,7 +227,8 @@ class ReadLog:
     ):
         """Nothing is started before the first read is noted."""
         self._audit, self._clock, self._write = audit, clock, write
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._pulls = Pulls()
         self._entries: list[Entry] = []
         self._timer: threading.Timer | None = None
 
@@ -255,11 +259,14 @@ class ReadLog:
         if timer is not None:
             timer.cancel()
         if entries:
-            self._write(lambda conn: _append_only(self._audit, conn, entries))
+            with self._writing:
+                self._write(lambda conn: self._put(conn, entries))
 
-
-def _append_only(audit: Audit, conn: Connection, entries: Sequence[Entry]) -> None:
-    audit.append_all(conn, entries)
+    def _put(self, conn: Connection, entries: Sequence[Entry]) -> None:
+        pulls = self._pulls.among((entry.subject, entry.after, entry.time or self._clock()) for entry in entries)
+        note_pulls(conn, pulls)
+        self._audit.append_all(conn, entries)
+        self._pulls.written(pulls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,18 @@ from typing import Final
 
 from flask import Blueprint
 
-from registry.api.control import accounts, advisories, audit, credentials, images, rules, statements, trust
+from registry.api.control import (
+    accounts,
+    advisories,
+    audit,
+    collections,
+    credentials,
+    images,
+    rules,
+    running,
+    statements,
+    trust,
+)
 
 BLUEPRINTS: Final[tuple[Blueprint, ...]] = (
     statements.blueprint,
@@ -20,5 +31,7 @@ BLUEPRINTS: Final[tuple[Blueprint, ...]] = (
     accounts.blueprint,
     credentials.blueprint,
     rules.blueprint,
+    collections.blueprint,
+    running.blueprint,
 )
 """All of it, for the application."""
