@@ -54,7 +54,8 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("audit", "show and verify the audit trail; take a decision again from its evidence"),
             ("serve", "run the registry"),
             ("accounts", "make and remove accounts of a registry"),
-            ("rules", "tags that never change, and quotas, of a registry's repositories"),
+            ("rules", "tags that never change, quotas, and what stays, of a registry's repositories"),
+            ("collect", "free what nothing needs in a registry, and show what was freed and why"),
         ),
     ),
 )
