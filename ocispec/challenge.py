@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from ocispec import fields
 from ocispec.access import Access, Credentials, Origin
 from ocispec.errors import SourceError, SpecError
+from ocispec.refusal import parse_refusal
 from ocispec.strictjson import parse_object
 
 MAX_TOKEN: Final = 64 * 1024
@@ -33,6 +34,10 @@ MAX_SECONDS: Final = 86_400
 
 _PARAMETER = re.compile(r'([a-zA-Z0-9_-]{1,32})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+
+class TokenRefusedError(SourceError):
+    """A token service that answers, but gives no token."""
 
 
 class TokenAnswer(Protocol):
@@ -89,13 +94,20 @@ class Authenticator:
     def answer(self, challenges: tuple[str, ...], scope: str, fetch: FetchToken) -> bool:
         """Prepare the answer to a 401; False if there is none, and the refusal stands.
 
+        Without credentials a token is asked for all the same: some registries give it to anybody.
+
         Raises:
             SpecError: the token service is at a place that gets no credentials.
             SourceError: the token service gives no token.
         """
         offers = dict(_split(challenge) for challenge in challenges)
         if "bearer" in offers:
-            self._fetch(offers["bearer"], scope, fetch)
+            try:
+                self._fetch(offers["bearer"], scope, fetch)
+            except TokenRefusedError:
+                if self._access.credentials is None:
+                    return False  # what we have none for is better told by the first answer
+                raise
             with self._lock:
                 self._service = offers["bearer"]
             return True
@@ -125,7 +137,8 @@ class Authenticator:
         what = f"token service {origin}"
         raw = answer.read_all(limit=MAX_TOKEN, what=what)
         if answer.status != 200:
-            raise SourceError(f"{what}: answered {answer.status} for account {self._account()}")
+            said = parse_refusal(raw, what=what)
+            raise TokenRefusedError(f"{what}: answered {answer.status}{said} (account {self._account()})")
         token = _parse(raw, what)
         with self._lock:
             if len(self._tokens) >= MAX_TOKENS:

@@ -33,6 +33,7 @@ from ocispec.errors import (
 )
 from ocispec.manifest import MAX_MANIFEST, Index, Manifest, parse_index, parse_manifest
 from ocispec.reference import check_repository, check_tag
+from ocispec.refusal import Refusal, parse_refusal
 from ocispec.stream import ChunkStream
 from ocispec.strictjson import parse_object
 from ocispec.transport import Response, Transport
@@ -390,16 +391,11 @@ def _scope(repository: str, *, push: bool = False) -> str:
 
 def _error(response: Response, what: str) -> RemoteError:
     """The error that an answer other than the expected one stands for; closes it."""
-    status, code, message, detail = response.status, "", "", None
     try:
-        raw = response.read_all(limit=MAX_ERROR, what=what)
-        for item in fields.items(parse_object(raw, what=what), "errors", what=what, limit=64)[:1]:
-            if isinstance(item, dict):
-                code = fields.text(item, "code", what=what, default="")
-                message = fields.text(item, "message", what=what, default="")
-                detail = item.get("detail")
+        said = parse_refusal(response.read_all(limit=MAX_ERROR, what=what), what=what)
     except SpecError:
-        pass  # an error without a readable body is still that error
-    shown = f"{what}: answered {status}" + (f" {code}: {message}" if code or message else "")
+        said = Refusal()  # an error without a readable body is still that error
+    status = response.status
     kind = RemoteMissingError if status == 404 else RemoteError
-    return kind(shown, status=status, code=code, message=message, detail=detail)
+    shown = f"{what}: answered {status}{said}"
+    return kind(shown, status=status, code=said.code, message=said.message, detail=said.detail)

@@ -141,7 +141,7 @@ def test_a_token_service_that_is_no_address_is_refused(registry: FakeRegistry, r
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(403), "answered 403 for account 'host-1'"),
+        (Answer(403), "answered 403 .account 'host-1'"),
         (Answer(200, b"{}"), "access_token is missing"),
         (Answer(200, b'{"access_token":"a\\r\\nX: y"}'), "not printable ASCII"),
         (Answer(200, b"x" * 70_000), "more than 65536 bytes"),

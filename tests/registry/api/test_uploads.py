@@ -236,7 +236,7 @@ def test_r4_a_mount_tells_nothing_of_what_the_caller_may_not_read(live: LiveRegi
         path = f"/v2/other-team/app/blobs/uploads/?mount={digest}{origin}"
         answer = live.request("POST", path, account="other-team")
         assert live.request("HEAD", f"/v2/other-team/app/blobs/{digest}", account="other-team").status == 404
-        shown = {name: value for name, value in answer.headers.items() if name != "date"}
+        shown = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
         session = shown.pop("docker-upload-uuid")
         assert shown["location"].endswith(session)
         shown["location"] = shown["location"].removesuffix(session)
