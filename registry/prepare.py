@@ -12,8 +12,10 @@ from registry.store.interface import BlobStore
 from registry.store.open import open_store
 
 
-def prepare(settings: Settings, *, now: datetime) -> None:
+def prepare(settings: Settings, *, now: datetime, store: BlobStore | None = None) -> None:
     """Make folders and tables where there are none, check the store, and drop sessions past their end.
+
+    `store` takes the place of the one that the settings name.
 
     Raises:
         CatalogueError, StorageError: one of them cannot be used.
@@ -26,7 +28,7 @@ def prepare(settings: Settings, *, now: datetime) -> None:
     catalogue = Catalogue(settings.catalogue_url)
     try:
         catalogue.create()
-        store = open_store(settings)
+        store = store if store is not None else open_store(settings)
         store.check()
         if settings.catalogue_url.startswith("sqlite"):
             # Nobody else can be on this catalogue: who held a session is dead.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from flask import Blueprint, Response, request
@@ -37,6 +37,7 @@ from registry.errors import (
     DigestInvalidError,
     LeaseLostError,
     QuotaError,
+    RegistryError,
     SizeInvalidError,
     UploadOrderError,
     UploadUnknownError,
@@ -194,15 +195,13 @@ class _Session:
         context().store.cancel(self.upload.id)
         self._forget()
 
-    def release(self) -> None:
-        """Let go of it, and record how far it has come."""
-        with context().catalogue.write(durable=False) as conn:
-            release_upload(conn, self.upload, self._holder, now=context().clock())
-
-    def end_lease(self) -> None:
-        """Nothing was stored under it."""
+    def let_go(self) -> None:
+        """Let go of it, and record how far it has come; of a lease, because nothing was stored under it."""
         if self.lease is not None:
             context().leases.end(self.lease)
+        if not self.over:
+            with context().catalogue.write(durable=False) as conn:
+                release_upload(conn, self.upload, self._holder, now=context().clock())
 
     def _renew(self) -> None:
         with context().catalogue.write(durable=False) as conn:
@@ -231,10 +230,11 @@ def _held(repository: str, upload_id: str, digest: Digest | None = None) -> Iter
         if digest is not None and session.lease is None:
             session.lease = leases.take(digest, why="push", size=upload.size)
         yield session
-    finally:
-        if not session.over:
-            session.release()
-        session.end_lease()
+    except BaseException:
+        with suppress(RegistryError):  # what is on its way already says more
+            session.let_go()
+        raise
+    session.let_go()
 
 
 def _put_whole(repository: str, digest: Digest) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ SECRET: Final = "a-secret-of-the-tests"
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """The endpoint of a new, empty server; its log goes to `folder`."""
+def s3_server(folder: Path, *, smallest_part: int = 5 * 2**20) -> Iterator[str]:
+    """The endpoint of a new, empty server; its log goes to `folder`.
+
+    All parts of a multipart upload but the last have `smallest_part` bytes at least, Amazon's limit if none is said.
+    """
     port = free_port()
     log = folder / "moto.log"
     with log.open("wb") as output:
@@ -28,6 +32,7 @@ def s3_server(folder: Path) -> Iterator[str]:
             [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
             stdout=output,
             stderr=output,
+            env={**os.environ, "S3_UPLOAD_PART_MIN_SIZE": str(smallest_part)},
         )
     try:
         wait_for_port(port, process, log, seconds=60)

@@ -1,0 +1,248 @@
+"""Every call of store, S3 engine and catalogue fails once, or is the last that a process does; clients try again.
+
+For each scenario, each point and each kind of fault (tests/support/faults.py): what clients were told before is still
+so, also after a restart; what was never verified is not served; who tries again succeeds; and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ocispec.digest import Digest
+from registry.errors import RegistryError
+from registry.housekeeping import tidy
+from registry.store.s3_engine import BotoEngine
+from tests.registry.faulty import Ground, RefusedError, World, ground
+from tests.support.faults import Killed, Plan, plans
+from tests.support.images import image
+from tests.support.s3 import bucket, s3_server
+
+A, B = "team/a", "team/b"
+ONE, TWO = image([{"x": b"one"}]), image([{"x": b"two"}])
+PART: Final = 4096
+"""Bytes of a part of a multipart upload: smaller than an engine takes otherwise, which makes the tests quick."""
+SMALL: Final = [b"first ", b"second ", b"third"]
+LARGE: Final = [b"1" * (PART + 10), b"2" * 1000, b"3" * 100]
+"""The first fills a part of a multipart upload, and begins another one."""
+
+Step = Callable[[World], None]
+
+_numbers = itertools.count(1)
+
+
+def nothing(at: World) -> None:
+    """Nothing is there."""
+
+
+# ---- what clients do ------------------------------------------------------------------------------------------------
+
+
+def push_a_blob(at: World) -> None:
+    """In one request."""
+    at.push_blob(A, b"in one piece")
+
+
+def push_chunks(at: World) -> None:
+    """In several."""
+    at.push_chunks(A, LARGE if at.ground.bucket else SMALL)
+
+
+def push_chunks_by_sha512(at: World) -> None:
+    """The hash is not known beside the session: the bytes are read again."""
+    at.push_chunks(A, LARGE if at.ground.bucket else SMALL, algorithm="sha512")
+
+
+def push_the_wrong_bytes(at: World) -> None:
+    """They are refused, and there is never anything under the digest."""
+    digest = Digest.of(b"what was promised")
+    wrong = LARGE[0] if at.ground.bucket else b"something else"
+    at.ask("POST", f"/v2/{A}/blobs/uploads/?digest={digest}", 400, body=wrong)
+    location = at.ask("POST", f"/v2/{A}/blobs/uploads/", 202).headers["Location"]
+    location = at.ask("PATCH", location, 202, body=wrong).headers["Location"]
+    at.ask("PUT", f"{location}?digest={digest}", 400)
+    at.ask("GET", f"/v2/{A}/blobs/{digest}", 404)
+
+
+def with_an_image(at: World) -> None:
+    """An image is there."""
+    at.push(A, ONE, "1")
+
+
+def with_blobs_of_two(at: World) -> None:
+    """An image, and the blobs of another one."""
+    at.push(A, ONE, "1")
+    for content in TWO.blobs.values():
+        at.push_blob(A, content)
+
+
+def mount(at: World) -> None:
+    """A blob of another repository."""
+    digest = at.trying(ONE.layers[0].blob)
+    answer = at.request("POST", f"/v2/{B}/blobs/uploads/?mount={digest}&from={A}")
+    if answer.status_code != 201:
+        assert answer.status_code == 503, answer.text
+        raise RefusedError
+    at.blobs.add((B, digest))
+
+
+def move_a_tag(at: World) -> None:
+    """To another image."""
+    at.tags[A, "1"] = {ONE.digest, TWO.digest}
+    path = f"/v2/{A}/manifests/1"
+    at.ask("PUT", path, 201, body=TWO.manifest.raw, Content_Type=TWO.manifest.media_type)
+    at.tags[A, "1"] = {TWO.digest}
+    at.images[A, TWO.digest] = TWO
+
+
+def push_an_image(at: World) -> None:
+    """Its blobs, its manifest and a tag."""
+    at.push(A, TWO, "2")
+
+
+def delete_all(at: World) -> None:
+    """Tag, manifest, and blob."""
+    layer = ONE.layers[0].descriptor.digest
+    at.delete(f"/v2/{A}/manifests/1", forget=lambda: at.tags[A, "1"].add(None))
+    at.tags[A, "1"] = {None}
+    at.delete(f"/v2/{A}/manifests/{ONE.digest}", forget=lambda: at.images.pop((A, ONE.digest), None))
+    at.delete(f"/v2/{A}/blobs/{layer}", forget=lambda: at.blobs.discard((A, layer)))
+
+
+def cancel(at: World) -> None:
+    """A session with some bytes."""
+    chunk = (LARGE if at.ground.bucket else SMALL)[0]
+    location = at.ask("POST", f"/v2/{A}/blobs/uploads/", 202).headers["Location"]
+    location = at.ask("PATCH", location, 202, body=chunk).headers["Location"]
+    at.delete(location, forget=lambda: None, done=204)
+
+
+def pull(at: World) -> None:
+    """Whatever a client gets is right."""
+    assert at.ask("GET", f"/v2/{A}/manifests/1", 200).data == ONE.manifest.raw
+    for digest, content in ONE.blobs.items():
+        assert at.ask("GET", f"/v2/{A}/blobs/{digest}", 200).data == content
+
+
+# ---- what the registry does by itself -------------------------------------------------------------------------------
+
+
+def with_garbage(at: World) -> None:
+    """One image stays, another one was deleted; a session was never finished; a blob belongs to nothing."""
+    at.push(A, ONE, "1")
+    at.push(B, TWO, "1")
+    at.delete(f"/v2/{B}/manifests/{TWO.digest}", forget=lambda: at.images.pop((B, TWO.digest)))
+    at.tags[B, "1"] = {None}
+    chunk = (LARGE if at.ground.bucket else SMALL)[0]
+    location = at.ask("POST", f"/v2/{A}/blobs/uploads/", 202).headers["Location"]
+    at.ask("PATCH", location, 202, body=chunk)
+    at.blobs = {held for held in at.blobs if held[0] == A}
+    at.later += timedelta(days=2)
+
+
+def collect(at: World) -> None:
+    """Free what nothing needs."""
+    run = at.collect()
+    if run.tally.left:
+        raise RefusedError(str(run.tally.left))
+
+
+def expire(at: World) -> None:
+    """Drop sessions past their end."""
+    tidy(at.parts)
+
+
+SCENARIOS: Final[list[tuple[Step, Step]]] = [
+    (nothing, push_a_blob),
+    (nothing, push_chunks),
+    (nothing, push_chunks_by_sha512),
+    (nothing, push_the_wrong_bytes),
+    (with_an_image, mount),
+    (with_blobs_of_two, move_a_tag),
+    (with_an_image, push_an_image),
+    (with_an_image, delete_all),
+    (nothing, cancel),
+    (with_an_image, pull),
+    (with_garbage, collect),
+    (with_garbage, expire),
+]
+
+
+# ---- where ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Path]:
+    """A folder in memory, where the system has one."""
+    top = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="pratique-faults-", dir=top if top.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=["files", "moto"])
+def where(request: pytest.FixtureRequest, memory: Path) -> Iterator[Ground]:
+    """What worlds are made on."""
+    if request.param == "files":
+        yield ground(memory / "files")
+        return
+    with s3_server(memory, smallest_part=PART) as endpoint:
+        settings = bucket(endpoint, "faults", part_size=PART)
+        yield ground(memory / "moto", settings, BotoEngine(settings))
+
+
+@pytest.mark.parametrize(("before", "step"), SCENARIOS, ids=lambda step: step.__name__)
+def test_whatever_fails_nothing_acknowledged_is_lost(
+    where: Ground, before: Step, step: Step, record_property: Callable[[str, object], None]
+) -> None:
+    def smoothly(plan: Plan) -> None:
+        _one(where, before, step, plan)
+
+    tried = [plan for plan in plans(smoothly) if _one(where, before, step, plan)]
+    assert tried
+    store = "files" if where.bucket is None else "S3"
+    record_property(
+        "faults", f"{store}, {step.__name__}: {len({plan.at for plan in tried})} points, {len(tried)} faults"
+    )
+
+
+def _one(where: Ground, before: Step, step: Step, plan: Plan) -> bool:
+    """Run a scenario with one fault; False if its point was not come to."""
+    world = World(ground=where, folder=where.folder / f"world-{next(_numbers)}")
+    try:
+        before(world)
+        world.restart(plan)
+        _try(world, step)
+        # An engine that failed once, and a registry that goes on: who tries again succeeds.
+        if not plan.dead:
+            world.later += timedelta(minutes=2)
+            world.plan.at = 0
+            step(world)
+        world.restart()
+        world.check()
+        if plan.dead:
+            world.later += timedelta(minutes=2)
+            step(world)
+            world.check()
+        if plan.changes:
+            world.check_rest()
+    except Exception as error:
+        error.add_note(f"{step.__name__}, {plan}")
+        raise
+    finally:
+        world.close()
+        shutil.rmtree(world.folder)
+    return plan.happened or not plan.at
+
+
+def _try(world: World, step: Step) -> None:
+    with suppress(RefusedError, RegistryError, Killed):
+        step(world)
