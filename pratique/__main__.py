@@ -14,7 +14,8 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
     (
         "Developers",
         (
-            ("login", "remember an account of a registry"),
+            ("login", "remember an account of a registry; set a person's password"),
+            ("logout", "forget the accounts of a registry"),
             ("status", "the state of an image, and what stands against it; --wait for the decision"),
             ("explain", "every refusal of an image: rule, layer, package, fix, and who can waive it"),
             ("scan", "what is in an image: components, licences, findings; table, JSON, CycloneDX or SPDX"),
@@ -53,7 +54,7 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("audit", "show and verify the audit trail; take a decision again from its evidence"),
             ("serve", "run the registry"),
-            ("accounts", "make and remove accounts of a registry"),
+            ("accounts", "make, change and remove accounts of a registry; renew secrets, invite people, end tokens"),
             ("rules", "tags that never change, quotas, and what stays, of a registry's repositories"),
             ("collect", "free what nothing needs in a registry, and show what was freed and why"),
         ),

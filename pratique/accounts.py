@@ -1,29 +1,36 @@
 """Accounts of registries that `pratique login` remembers, in a file that only its owner can read.
 
-The file is `$PRATIQUE_CONFIG/accounts.json`, by default `~/.config/pratique/accounts.json`.
+The file is `$PRATIQUE_CONFIG/accounts.json`, by default `~/.config/pratique/accounts.json`. For a registry that is not
+in it, the logins of docker, podman, skopeo and the like count (`logins.py`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ocispec import fields
 from ocispec.strictjson import parse_object
+from pratique import logins
 from pratique.exits import CommandError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A name and its secret at one registry, and how that registry is reached."""
+    """A name and its secret at one registry, and how that registry is reached.
+
+    `certificate` and `certificate_key` are files of a client certificate, which may speak in place of a secret ("").
+    """
 
     registry: str
     name: str
     secret: str = field(repr=False)
     plain_http: bool = False
     ca: str = ""
+    certificate: str = ""
+    certificate_key: str = ""
 
 
 def folder() -> Path:
@@ -33,9 +40,18 @@ def folder() -> Path:
 
 
 def find(registry: str, name: str | None = None) -> Account | None:
-    """The remembered account of `registry` (the last one used, or `name`); None if there is none."""
+    """The remembered account of `registry` (the last one used, or `name`), or other clients' login; None without any.
+
+    Raises:
+        CommandError: a file with logins cannot be used.
+    """
     known = [account for account in load() if account.registry == registry and name in {None, account.name}]
-    return known[-1] if known else None
+    if known:
+        return known[-1]
+    login = logins.find(registry)
+    if login is None or name not in {None, login.name}:
+        return None
+    return Account(registry=registry, name=login.name, secret=login.secret)
 
 
 def load() -> tuple[Account, ...]:
@@ -66,6 +82,8 @@ def load() -> tuple[Account, ...]:
                 secret=fields.text(item, "secret", what=what),
                 plain_http=fields.boolean(item, "plain_http", what=what),
                 ca=fields.text(item, "ca", what=what, default=""),
+                certificate=fields.text(item, "certificate", what=what, default=""),
+                certificate_key=fields.text(item, "certificate_key", what=what, default=""),
             )
         )
     return tuple(found)
@@ -77,10 +95,10 @@ def remember(account: Account) -> None:
     _write((*kept, account))
 
 
-def forget(registry: str) -> int:
-    """Remove every account of `registry`; the result is how many there were."""
+def forget(registry: str, name: str | None = None) -> int:
+    """Remove every account of `registry`, or the one of that name; the result is how many there were."""
     known = load()
-    kept = tuple(account for account in known if account.registry != registry)
+    kept = tuple(a for a in known if a.registry != registry or name not in {None, a.name})
     _write(kept)
     return len(known) - len(kept)
 
@@ -88,10 +106,7 @@ def forget(registry: str) -> int:
 def _write(accounts: tuple[Account, ...]) -> None:
     path = folder() / "accounts.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entries = [
-        {"registry": a.registry, "name": a.name, "secret": a.secret, "plain_http": a.plain_http, "ca": a.ca}
-        for a in accounts
-    ]
+    entries = [asdict(account) for account in accounts]
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
         json.dump({"accounts": entries}, file, indent=2)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pratique.exits import UsageError
 
 if TYPE_CHECKING:
+    from ocispec.access import ClientCertificate
     from policy.private_key import PrivateKey
 
 _DURATION = re.compile(r"([1-9]\d{0,5})([mhdw])", re.ASCII)
@@ -31,6 +32,27 @@ def add_account(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--account", metavar="NAME", help="which account of `pratique login` speaks (default: the last)"
     )
+
+
+def add_certificate(parser: argparse.ArgumentParser) -> None:
+    """Declare `--certificate` and `--certificate-key`: what TLS shows the registry of us."""
+    parser.add_argument("--certificate", metavar="FILE", type=Path, help="client certificate chain (PEM)")
+    parser.add_argument("--certificate-key", metavar="FILE", type=Path, help="its private key, without a passphrase")
+
+
+def certificate(arguments: argparse.Namespace) -> ClientCertificate | None:
+    """The files that `--certificate` and `--certificate-key` name.
+
+    Raises:
+        UsageError: one without the other.
+    """
+    from ocispec.access import ClientCertificate
+
+    if (arguments.certificate is None) != (arguments.certificate_key is None):
+        raise UsageError("--certificate: expected together with --certificate-key")
+    if arguments.certificate is None:
+        return None
+    return ClientCertificate(chain=arguments.certificate.absolute(), key=arguments.certificate_key.absolute())
 
 
 def add_keys(parser: argparse.ArgumentParser, *, required: bool = True) -> None:

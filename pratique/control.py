@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
 from ocispec import fields
-from ocispec.access import Access, Credentials
+from ocispec.access import Access, ClientCertificate, Credentials
 from ocispec.errors import MissingError, SpecError
 from ocispec.fields import JsonObject
 from ocispec.strictjson import JsonValue, parse_object
@@ -47,8 +47,12 @@ def close_all() -> None:
 
 def access_of(account: accounts.Account) -> Access:
     """How the registry of a remembered account is reached."""
+    shown = None
+    if account.certificate and account.certificate_key:
+        shown = ClientCertificate(chain=Path(account.certificate), key=Path(account.certificate_key))
     return Access(
-        credentials=Credentials(name=account.name, secret=account.secret),
+        credentials=Credentials(name=account.name, secret=account.secret) if account.secret else None,
+        client_certificate=shown,
         ca_file=Path(account.ca) if account.ca else None,
         plain_http=account.plain_http,
     )
@@ -61,13 +65,17 @@ def connect(registry: str, account: str | None = None) -> Remote:
         CommandError: `account` is not remembered for it.
         SpecError: not a registry's name.
     """
-    from ocispec.remote import Remote
-
     found = accounts.find(registry, account)
     if found is None and account is not None:
         hint = f"`pratique login {registry} --account {account}`"
         raise CommandError(f"registry {registry}: no account {account!r} is remembered; {hint}")
-    return _opened.enter_context(Remote(registry, access_of(found) if found is not None else None))
+    return _remote(registry, found)
+
+
+def _remote(registry: str, account: accounts.Account | None) -> Remote:
+    from ocispec.remote import Remote
+
+    return _opened.enter_context(Remote(registry, access_of(account) if account is not None else None))
 
 
 def control(registry: str, account: str | None = None) -> Control:
@@ -76,12 +84,13 @@ def control(registry: str, account: str | None = None) -> Control:
     Raises:
         CommandError: no account is remembered for it: nothing of this API is for strangers.
     """
-    if accounts.find(registry, account) is None:
+    found = accounts.find(registry, account)
+    if found is None:
         who = account or "NAME"
         raise CommandError(
             f"registry {registry}: no account is remembered; `pratique login {registry} --account {who}`"
         )
-    return Control(remote=connect(registry, account))
+    return Control(remote=_remote(registry, found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

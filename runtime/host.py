@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ocispec import fields
-from ocispec.access import Access, Credentials
+from ocispec.access import Access, ClientCertificate, Credentials
 from ocispec.erofs import FORMAT_VERSION
 from ocispec.errors import SourceError, SpecError
 from ocispec.layer import READER_VERSION
@@ -59,10 +59,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAccount:
-    """One registry that this host pulls from; `ca` is PEM text, or "" for the system's authorities."""
+    """One registry that this host pulls from; `ca` is PEM text, or "" for the system's authorities.
+
+    `certificate` are files that stay where they are: whoever renews the host's certificate writes them anew.
+    """
 
     registry: str
     credentials: Credentials | None = None
+    certificate: ClientCertificate | None = None
     ca: str = ""
     plain_http: bool = False
 
@@ -224,6 +228,7 @@ class Host:
             replace(
                 access or Access(),
                 credentials=account.credentials,
+                client_certificate=account.certificate,
                 plain_http=account.plain_http,
                 ca_file=self._ca_file(registry) if account.ca else None,
             ),
@@ -355,6 +360,8 @@ class Host:
             "secret": account.credentials.secret if account.credentials is not None else "",
             "ca": account.ca,
             "plain_http": account.plain_http,
+            "certificate": str(account.certificate.chain) if account.certificate is not None else "",
+            "certificate_key": str(account.certificate.key) if account.certificate is not None else "",
         }
         if account.ca:
             replace_file(self._ca_file(account.registry), account.ca.encode())
@@ -366,9 +373,12 @@ class Host:
         members = parse_object(raw, what=what)
         account = fields.text(members, "name", what=what)
         secret = fields.text(members, "secret", what=what)
+        chain = fields.text(members, "certificate", what=what, default="")
+        key = fields.text(members, "certificate_key", what=what, default="")
         return RegistryAccount(
             registry=check_registry(fields.text(members, "registry", what=what)),
             credentials=Credentials(name=account, secret=secret) if account else None,
+            certificate=ClientCertificate(chain=Path(chain), key=Path(key)) if chain and key else None,
             ca=fields.text(members, "ca", what=what),
             plain_http=fields.boolean(members, "plain_http", what=what),
         )

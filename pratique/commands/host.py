@@ -2,6 +2,8 @@
 
 pratique host enrol REGISTRY --trust trust.json --account host-1 < secret
     makes this host believe trust.json; compare the digest it prints with the one the officers published
+pratique host enrol REGISTRY --trust trust.json --certificate host.pem --certificate-key host.key
+    the same for a host that the registry knows by its client certificate
 pratique host sync
     asks every registry for newer trust, revocation list and policy floors
 pratique host show
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     enrol.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust.json, brought by hand")
     enrol.add_argument("--digest", metavar="DIGEST", help="refuse a trust.json with another digest than this")
     enrol.add_argument("--account", metavar="NAME", help="this host's account; its secret is read from stdin")
+    shared.add_certificate(enrol)
     enrol.add_argument("--plain-http", action="store_true", help="HTTP without TLS, to a loopback address only")
     enrol.add_argument(
         "--ca", metavar="FILE", type=Path, help="certificate authorities (PEM) believed for this registry"
@@ -74,6 +77,7 @@ def _enrol(arguments: argparse.Namespace) -> int:
     account = RegistryAccount(
         registry=arguments.registry,
         credentials=credentials,
+        certificate=shared.certificate(arguments),
         ca=arguments.ca.read_text() if arguments.ca is not None else "",
         plain_http=arguments.plain_http,
     )
