@@ -209,8 +209,8 @@ def reference() -> str:
     lines = [
         "# Metrics",
         "",
-        "What `GET /metrics` at `metrics.listen` answers, for Prometheus. Example rules for alerts are in",
-        "deploy/prometheus/. This page is made from registry/telemetry/metrics.py; a test keeps it so.",
+        "What `GET /metrics` at `metrics.listen` answers, for Prometheus. Rules for alerts are in",
+        "`deploy/prometheus-alerts.yaml`. This page is made from registry/telemetry/metrics.py; a test keeps it so.",
         "",
         "| metric | kind | labels | meaning |",
         "| --- | --- | --- | --- |",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from registry.access import Role
 from tests.registry.test_graceful import Upload, connect, process, until
@@ -43,9 +44,12 @@ class Site:
             socket.create_connection(("127.0.0.1", port or self.live.port), timeout=30) as raw,
             self.tls.wrap_socket(raw, server_hostname="127.0.0.1") as shown,
         ):
-            found = shown.getpeercert()
+            found = shown.getpeercert(binary_form=True)
             assert found is not None
-            return {str(value) for kind, value in found["subjectAltName"] if kind == "DNS"}
+            names = x509.load_der_x509_certificate(found).extensions.get_extension_for_class(
+                x509.SubjectAlternativeName
+            )
+            return set(names.value.get_values_for_type(x509.DNSName))
 
     def install(self, name: str) -> None:
         """Put a certificate for another name in the place of the one that is there, as its renewal would."""
