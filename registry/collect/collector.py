@@ -16,20 +16,35 @@ pushes, mounts, moves of tags and deletions; a run that dies anywhere leaves wha
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
-from registry.audit import Event
-from registry.catalogue.collections import Progress, end_collection, forget_collected, list_collected, note_sweep
+from registry.access import REGISTRY
+from registry.audit import Audit, Event
+from registry.catalogue.collections import (
+    Begun,
+    Progress,
+    begin_collection,
+    end_collection,
+    forget_collected,
+    list_collected,
+    note_sweep,
+    request_collection,
+)
+from registry.catalogue.database import Catalogue
 from registry.collect.blobs import free_blobs, release_blobs
 from registry.collect.derived import drop_derived
 from registry.collect.manifests import drop_manifests
 from registry.collect.orphans import sweep
 from registry.collect.records import drop_decisions_beyond, drop_leftovers
 from registry.collect.report import report_text
-from registry.collect.run import PAGE, Run
+from registry.collect.run import PAGE, SILENCE, Run
 from registry.collect.tags import untag
 from registry.errors import CollectionLostError, RegistryError
+from registry.settings_collect import CollectSettings
+from registry.store.interface import BlobStore
 
 STEPS: Final[tuple[Callable[[Run], None], ...]] = (
     drop_derived,
@@ -90,6 +105,42 @@ def collect_and_tell(run: Run, *, by: str) -> bool:
         )
     _log.log(logging.ERROR if error or tally.missing_count else logging.INFO, "collection %s: %s", run.id, said)
     return not error and not tally.left.get("failed")
+
+
+def collect_now(
+    catalogue: Catalogue,
+    store: BlobStore,
+    settings: CollectSettings,
+    *,
+    clock: Callable[[], datetime],
+    by: str = REGISTRY.name,
+    dry: bool = False,
+) -> Run:
+    """Do a run over everything here and now, in this process, beside a registry or without one; returns it, done.
+
+    Raises:
+        CollectionLostError: another run goes on.
+        StorageError, CatalogueError: it failed.
+    """
+    now, worker = clock(), secrets.token_hex(8)
+    with catalogue.write() as conn:
+        wanted = request_collection(conn, by=by, dry_run=dry, now=now)
+        begun = begin_collection(conn, wanted, worker=worker, now=now, until=now + SILENCE)
+        if not isinstance(begun, Begun):
+            raise CollectionLostError("another collection goes on; to be asked for again later")
+    run = Run(
+        id=wanted,
+        attempt=begun.attempt,
+        started=begun.started,
+        catalogue=catalogue,
+        store=store,
+        audit=Audit(clock),
+        clock=clock,
+        settings=settings,
+        dry=dry,
+    )
+    collect_and_tell(run, by=by)
+    return run
 
 
 def _resume(run: Run) -> None:
