@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
@@ -45,22 +45,23 @@ _FIRM: Final = select(repository_blobs.c.digest).where(
     ),
 )
 
-_STATES: Final = (
+_REACHED: Final = (
     select(images.c.state, images.c.reason, images.c.message, images.c.decision)
     .select_from(references)
     .join(
         manifests,
         (manifests.c.repository == references.c.repository) & (manifests.c.digest == references.c.manifest),
     )
-    .outerjoin(
+    .join(
         images,
         (images.c.repository == manifests.c.repository)
         & (images.c.digest == func.coalesce(manifests.c.state_of, manifests.c.digest)),
     )
     .where(references.c.repository == bindparam("repository"), references.c.digest == bindparam("digest"))
-    .order_by(case((images.c.state.in_(STARTING), 0), else_=1))  # a manifest without a state comes last
     .limit(1)
 )
+_STATES: Final = (_REACHED.where(images.c.state.in_(STARTING)), _REACHED)
+"""The first that may start, else the first with a state: of a layer that very many share, not each is looked at."""
 
 
 def ensure_repository(conn: Connection, name: str, *, by: str, now: datetime) -> bool:
@@ -194,7 +195,8 @@ class Reached:
 
 def best_state(conn: Connection, repository: str, digest: Digest) -> Reached | None:
     """The best state of any manifest in this repository that reaches a blob; None where none has a state."""
-    row = conn.execute(_STATES, {"repository": repository, "digest": digest}).first()
-    if row is None or row.state is None:
-        return None
-    return Reached(state=State(row.state), reason=row.reason, message=row.message, decision=row.decision)
+    for query in _STATES:
+        row = conn.execute(query, {"repository": repository, "digest": digest}).first()
+        if row is not None:
+            return Reached(state=State(row.state), reason=row.reason, message=row.message, decision=row.decision)
+    return None

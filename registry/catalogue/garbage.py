@@ -200,8 +200,12 @@ def repository_names(conn: Connection, after: str, limit: int) -> list[str]:
 def _manifests(running_since: datetime) -> Any:
     at, subject, index = manifests.c, manifests.alias("subjects"), references.c
     about = func.coalesce(at.state_of, at.subject)
-    tagged = exists().where(
-        tags.c.repository == at.repository, or_(tags.c.pushed == at.digest, tags.c.served == at.digest)
+    # Each by an index of its own.
+    tagged = or_(
+        *(
+            exists().where(tags.c.repository == at.repository, value == at.digest)
+            for value in (tags.c.pushed, tags.c.served)
+        )
     )
     return select(
         at.repository,

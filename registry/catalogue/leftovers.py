@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, delete, exists, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, literal, select, tuple_
 
 from ocispec.digest import Digest
 from registry.catalogue.schema import (
@@ -99,8 +99,8 @@ def decided_images(conn: Connection, after: tuple[str, Digest] | None, limit: in
         .limit(limit)
     )
     if after is not None:
-        repository, image = after
-        query = query.where(or_(at.repository > repository, and_(at.repository == repository, at.image > image)))
+        repository, image = literal(after[0], at.repository.type), literal(after[1], at.image.type)
+        query = query.where(tuple_(at.repository, at.image) > tuple_(repository, image))
     return [Decided(row.repository, row.image, row.taken, bool(row.there)) for row in conn.execute(query)]
 
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from ocispec.descriptor import CONFIG_TYPES
 from ocispec.digest import Digest
@@ -82,6 +94,35 @@ _SERVED: Final = (
 )
 
 
+def _lone(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Artifacts whose state is nobody's; written out, for it is what the index `manifests_alone` is of."""
+    kind: BindParameter[str] = bindparam(None, "artifact", literal_execute=True)
+    return select(*columns).where(
+        manifests.c.repository == bindparam("repository"), manifests.c.kind == kind, manifests.c.state_of.is_(None)
+    )
+
+
+def _lone_types() -> Select[Any]:
+    """Each type once, found from the one before it: however many artifacts there are of each."""
+    least = _lone(func.min(manifests.c.artifact_type).label("artifact_type"))
+    found = least.cte("types", recursive=True)
+    more = least.where(manifests.c.artifact_type > found.c.artifact_type).scalar_subquery()
+    found = found.union_all(select(more).where(found.c.artifact_type.is_not(None)))
+    return select(found.c.artifact_type).where(found.c.artifact_type.is_not(None)).limit(MAX_TYPES)
+
+
+_LONE_TYPES: Final = _lone_types()
+_LONE_REACHING: Final = (
+    _lone(manifests.c.digest)
+    .join(
+        references,
+        (references.c.repository == manifests.c.repository) & (references.c.manifest == manifests.c.digest),
+    )
+    .where(references.c.digest == bindparam("blob"), manifests.c.artifact_type == bindparam("artifact_type"))
+    .limit(1)
+)
+
+
 def manifest_by_digest(conn: Connection, repository: str, digest: Digest) -> Found | None:
     """A manifest by its digest."""
     return _first(conn.execute(_BY_DIGEST, {"repository": repository, "digest": digest}).first())
@@ -112,12 +153,14 @@ def _first(row: Row[tuple[object, ...]] | None) -> Found | None:
 
 def lone_types(conn: Connection, repository: str, blob: Digest | None = None) -> tuple[str, ...]:
     """The types of artifacts without a subject in a repository, or of those alone that reach `blob`."""
-    alone = (manifests.c.repository == repository, manifests.c.kind == "artifact", manifests.c.state_of.is_(None))
-    query = select(manifests.c.artifact_type).where(*alone)
-    if blob is not None:
-        reached = (references.c.repository == repository, references.c.digest == blob)
-        query = query.where(manifests.c.digest.in_(select(references.c.manifest).where(*reached)))
-    return tuple(conn.scalars(query.distinct().limit(MAX_TYPES)))
+    found = tuple(conn.scalars(_LONE_TYPES, {"repository": repository}))
+    if blob is None:
+        return found
+    return tuple(
+        kind
+        for kind in found
+        if conn.scalar(_LONE_REACHING, {"repository": repository, "blob": blob, "artifact_type": kind}) is not None
+    )
 
 
 def manifest_size(conn: Connection, repository: str, digest: Digest) -> tuple[int, str, str] | None:

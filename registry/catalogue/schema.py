@@ -9,6 +9,8 @@ transaction as the change that they record.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from registry.catalogue.columns import DigestText, Moment, bytewise
@@ -211,6 +214,27 @@ indexes have a state of their own in `images`, whatever subject they name.
 """
 Index("manifests_by_state_of", manifests.c.repository, manifests.c.state_of)
 Index("manifests_by_subject", manifests.c.repository, manifests.c.subject, manifests.c.digest)
+_TYPED: Final = text("subject IS NOT NULL")
+Index(
+    "manifests_by_type",
+    *(manifests.c.repository, manifests.c.subject, manifests.c.artifact_type, manifests.c.digest),
+    sqlite_where=_TYPED,
+    postgresql_where=_TYPED,
+)
+_OWN: Final = text("pushed_by = 'registry' AND subject IS NOT NULL")
+Index(
+    "manifests_own",
+    *(manifests.c.repository, manifests.c.subject, manifests.c.digest),
+    sqlite_where=_OWN,
+    postgresql_where=_OWN,
+)
+_ALONE: Final = text("kind = 'artifact' AND state_of IS NULL")
+Index(
+    "manifests_alone",
+    *(manifests.c.repository, manifests.c.artifact_type),
+    sqlite_where=_ALONE,
+    postgresql_where=_ALONE,
+)
 Index("manifests_by_digest", manifests.c.digest)
 
 references = Table(
@@ -225,7 +249,8 @@ references = Table(
     CheckConstraint("kind IN ('config', 'layer', 'child')", name="reference_kind"),
 )
 """What a manifest reaches: its config and layers (blobs), or an index's children (manifests)."""
-Index("references_by_digest", references.c.repository, references.c.digest)
+# With all columns, or SQLite would rather read all of a repository in the primary key, which has them.
+Index("references_by_digest", references.c.repository, references.c.digest, references.c.manifest, references.c.kind)
 
 tags = Table(
     "tags",
@@ -285,7 +310,7 @@ images = Table(
     CheckConstraint("state IN ('quarantined', 'cleared', 'warning', 'grace', 'denied', 'revoked')", name="image_state"),
 )
 """The state of each image and index in each repository. The web inserts it as quarantined; the judge changes it."""
-Index("images_by_state", images.c.state, images.c.repository)
+Index("images_by_state", images.c.state, images.c.repository, images.c.digest)
 Index("images_by_digest", images.c.digest)
 
 image_keys = Table(
@@ -439,6 +464,7 @@ jobs = Table(
 )
 """The judge's queue: what is to be read or judged again, and when."""
 Index("jobs_by_time", jobs.c.not_before)
+Index("jobs_by_priority", jobs.c.priority, jobs.c.not_before, jobs.c.id)
 
 pulls = Table(
     "pulls",

@@ -11,13 +11,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, func, literal, or_, select, update
 
 from registry.catalogue import schema
 from registry.catalogue.columns import Moment
@@ -64,6 +64,8 @@ class Priority:
     PUSH: Final = 10
     CHANGE: Final = 5
     RENEWAL: Final = 0
+
+    ALL: Final = (URGENT, PUSH, CHANGE, RENEWAL)
 
 
 class ClaimLostError(RegistryError):
@@ -157,7 +159,7 @@ def is_due(conn: Connection, kind: JobKind, subject: str, *, now: datetime) -> b
 
 def any_free(conn: Connection, *, now: datetime, kinds: Collection[JobKind]) -> bool:
     """True if there is a job of these kinds to claim; cheap, for a reading transaction."""
-    return conn.scalar(select(_JOBS.id).where(_free(now, kinds)).limit(1)) is not None
+    return any(conn.scalar(query) is not None for query in _by_priority(select(_JOBS.id), now, kinds))
 
 
 def claim(conn: Connection, *, token: str, now: datetime, kinds: Collection[JobKind]) -> Job | None:
@@ -165,15 +167,14 @@ def claim(conn: Connection, *, token: str, now: datetime, kinds: Collection[JobK
 
     `token` is new for each claim.
     """
-    chosen = (
-        select(schema.jobs)
-        .where(_free(now, kinds))
-        .order_by(_JOBS.priority.desc(), _JOBS.not_before, _JOBS.id)
-        .limit(1)
-    )
-    row = conn.execute(chosen.with_for_update(skip_locked=True)).first()
-    if row is None:
-        return None
+    for query in _by_priority(select(schema.jobs), now, kinds):
+        row = conn.execute(query.with_for_update(skip_locked=True)).first()
+        if row is not None:
+            return _claimed(conn, row, token, now)
+    return None
+
+
+def _claimed(conn: Connection, row: Row[Any], token: str, now: datetime) -> Job:
     conn.execute(
         update(schema.jobs)
         .where(_JOBS.id == row.id)
@@ -249,9 +250,14 @@ def next_due(conn: Connection) -> datetime | None:
     return conn.scalar(select(_JOBS.not_before).where(_JOBS.claimed_by == "").order_by(_JOBS.not_before).limit(1))
 
 
-def _free(now: datetime, kinds: Collection[JobKind]) -> ColumnElement[bool]:
+def _by_priority(query: Select[Any], now: datetime, kinds: Collection[JobKind]) -> Iterator[Select[Any]]:
+    """For the first free job of each priority, the highest first: each is where an index begins, however many wait."""
     unclaimed = or_(_JOBS.claimed_by == "", _JOBS.claimed_until < now)
-    return and_(_JOBS.not_before <= now, unclaimed, _JOBS.kind.in_([str(kind) for kind in kinds]))
+    # An expression, so that no database takes the index of kinds, and looks at all jobs of one.
+    kind = func.coalesce(_JOBS.kind, "")
+    free = query.where(_JOBS.not_before <= now, unclaimed, kind.in_([str(kind) for kind in kinds]))
+    for priority in Priority.ALL:
+        yield free.where(_JOBS.priority == priority).order_by(_JOBS.not_before, _JOBS.id).limit(1)
 
 
 def _held(job: Job) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -62,18 +62,12 @@ def list_images() -> Response:
         query = query.where(tuple_(_IMAGES.repository, _IMAGES.digest) > (repository_name(name), digest_of(digest)))
     if caller().role is not Role.ADMIN:
         query = query.where(in_scope(caller(), _IMAGES.repository))
-    found: list[JsonValue] = []
-    following: str | None = None
     with context().catalogue.read() as conn:
-        for row in conn.execute(query):
-            if not _may_know(row):
-                continue
-            if len(found) == limit:
-                break
-            found.append(_short(row))
-            following = f"{row.repository}@{row.digest}"
-        else:
-            following = None
+        # Not all that there is: some drivers hand over at once whatever is found.
+        rows = conn.execute(query.limit(limit + 1)).all()
+    page = rows[:limit]
+    found: list[JsonValue] = [_short(row) for row in page if _may_know(row)]
+    following = f"{page[-1].repository}@{page[-1].digest}" if page and len(rows) > limit else None
     return json_response({"images": found, "next": following})
 
 

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, String, create_engine, inspect, select, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy.engine.interfaces import ReflectedColumn, ReflectedIndex
 
 from registry import audit
 from registry.catalogue import schema
@@ -75,7 +75,7 @@ def tables(conn: Connection) -> dict[str, object]:
             "foreign": sorted(str(each) for each in inspector.get_foreign_keys(name)),
             "unique": sorted(str(each) for each in inspector.get_unique_constraints(name)),
             "checks": sorted(str(each) for each in inspector.get_check_constraints(name)),
-            "indexes": sorted(str(each) for each in inspector.get_indexes(name)),
+            "indexes": sorted(_index(each) for each in inspector.get_indexes(name)),
         }
     return found
 
@@ -83,6 +83,12 @@ def tables(conn: Connection) -> dict[str, object]:
 def _column(found: ReflectedColumn) -> tuple[str, ...]:
     kind, shown = found["type"], ("name", "nullable", "default", "autoincrement")
     return (*(str(found.get(each)) for each in shown), str(kind), str(getattr(kind, "collation", None)))
+
+
+def _index(found: ReflectedIndex) -> str:
+    # The condition of a partial index is an object on SQLite, of which str shows no more than its place in memory.
+    options = {name: str(value) for name, value in found.get("dialect_options", {}).items()}
+    return str({**found, "dialect_options": options})
 
 
 def declared(engine: Engine) -> dict[str, object]:

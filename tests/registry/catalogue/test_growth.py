@@ -1,0 +1,305 @@
+"""What the database does for one look-up or one page does not grow with what there is; counted, not timed.
+
+Every statement that a request made is done again alone, on both databases, and its work is counted: on SQLite the
+steps of its virtual machine (sqlite3_progress_handler), on PostgreSQL the rows that every node of its plan looked at
+(EXPLAIN ANALYZE). With eight times as many manifests, that must stay as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event, make_url
+from werkzeug.test import Client
+
+from ocispec.digest import Digest
+from policy.model import State
+from registry.access import EVERYTHING, Role
+from registry.app import open_app
+from registry.authenticate import hash_secret, new_secret
+from registry.catalogue import garbage, leftovers
+from registry.catalogue.accounts import Account, add_account
+from registry.catalogue.database import Catalogue
+from registry.judge import jobs
+from registry.judge.jobs import JobKind
+from registry.prepare import prepare
+from registry.settings import parse
+from tests.support import crowd
+from tests.support.crowd import Crowd
+
+SMALL, LARGE = 400, 3200
+SLACK = 1.25
+"""How much more work there may be with LARGE than with SMALL: a page may end elsewhere, a plan be another good one."""
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(slots=True)
+class Said:
+    """The statements that were sent to a database, with their values."""
+
+    statements: list[tuple[str, Any]] = field(default_factory=list)
+
+    def note(self, _conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        """Take one, as SQLAlchemy's event before_cursor_execute hands it over."""
+        # To insert a row again is refused; and there is nothing to be found for it.
+        if statement.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE", "WITH")):
+            self.statements += [(statement, each) for each in (parameters if many else [parameters])]
+
+
+@contextmanager
+def listening() -> Iterator[Said]:
+    """What is sent to databases while the block runs."""
+    said = Said()
+    event.listen(Engine, "before_cursor_execute", said.note)
+    try:
+        yield said
+    finally:
+        event.remove(Engine, "before_cursor_execute", said.note)
+
+
+def work(url: str, said: Said) -> int:
+    """How much a database has to do for these statements: done in one transaction, which is undone."""
+    return _steps(make_url(url).database or "", said) if url.startswith("sqlite") else _rows(url, said)
+
+
+def _steps(path: str, said: Said) -> int:
+    counted = 0
+
+    def step() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    conn = sqlite3.connect(path, isolation_level=None)
+    try:
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute("PRAGMA busy_timeout = 20000")
+        conn.execute("BEGIN IMMEDIATE")
+        conn.set_progress_handler(step, 1)
+        for statement, parameters in said.statements:
+            conn.execute(statement, parameters).fetchall()
+        conn.set_progress_handler(None, 0)
+        conn.execute("ROLLBACK")
+    finally:
+        conn.close()
+    return counted
+
+
+def _rows(url: str, said: Said) -> int:
+    where = make_url(url)
+    total = 0
+    with psycopg.connect(
+        host=str(where.query["host"]), dbname=where.database, user=where.username, cursor_factory=psycopg.ClientCursor
+    ) as conn:
+        for statement, parameters in said.statements:
+            found = conn.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", parameters).fetchone()
+            assert found is not None
+            total += _looked_at(found[0][0]["Plan"])
+        conn.rollback()
+    return total
+
+
+def _looked_at(node: dict[str, Any]) -> int:
+    kinds = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+    here = sum(node.get(kind, 0) for kind in kinds) * node["Actual Loops"]
+    return int(here) + sum(map(_looked_at, node.get("Plans", ())))
+
+
+@dataclass(slots=True)
+class Site:
+    """A registry's application over a crowd of SMALL, and another one over LARGE."""
+
+    url: str
+    client: Client
+    catalogue: Catalogue
+    size: int
+    secrets: dict[str, str]
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def header(self, account: str) -> dict[str, str]:
+        """Basic credentials."""
+        encoded = base64.b64encode(f"{account}:{self.secrets[account]}".encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+
+    def ask(self, method: str, path: str, account: str, status: int, body: bytes = b"", kind: str = "") -> int:
+        """One request, which must be answered so; returns the database's work for it."""
+        headers = self.header(account) | ({"Content-Type": kind} if kind else {})
+        with listening() as said:
+            answer = self.client.open(path, method=method, headers=headers, data=body)
+        assert answer.status_code == status, answer.text
+        assert said.statements
+        return work(self.url, said)
+
+    def call(self, look: Callable[[Any], object]) -> int:
+        """The work for a function on the catalogue."""
+        with listening() as said, self.catalogue.read() as conn:
+            look(conn)
+        assert said.statements
+        return work(self.url, said)
+
+    @property
+    def middle(self) -> int:
+        """The number of an image in the middle."""
+        return crowd.tagged(self.size) // 2
+
+
+def site(folder: Path, url: str, size: int) -> Site:
+    """A registry over a crowd."""
+    members = {"name": "localhost:5000", "data": f"{folder}/data", "catalogue": url, "judge": {"push_wait_ms": 0}}
+    settings = parse(json.dumps(members).encode())
+    prepare(settings, now=NOW)
+    catalogue = Catalogue(url)
+    secrets = {}
+    with catalogue.write() as conn:
+        for role in (Role.PUSHER, Role.HOST, Role.OFFICER, Role.ADMIN):
+            secrets[role.value] = new_secret()
+            account = Account(
+                name=str(role),
+                role=role,
+                grants=EVERYTHING,
+                secret=hash_secret(secrets[role.value]),
+                created=NOW,
+                created_by="test",
+            )
+            add_account(conn, account)
+    filled = Crowd(catalogue, NOW - timedelta(days=30), settings.store_folder)
+    filled.grow(size)
+    filled.litter(size // 10)
+    filled.analyze()
+    return Site(url, open_app(settings).test_client(), catalogue, size, secrets)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
+    """The small one and the large one."""
+    made = []
+    for size in (SMALL, LARGE):
+        folder = tmp_path_factory.mktemp(f"{request.param}-{size}")
+        if request.param == "sqlite":
+            url = f"sqlite:///{folder}/catalogue.sqlite"
+        else:
+            url = request.getfixturevalue("server").empty()
+        made.append(site(folder, url, size))
+    yield made[0], made[1]
+    for each in made:
+        each.catalogue.close()
+
+
+def _blob(site: Site, place: int) -> str:
+    return crowd.digest(crowd.image(f"image {site.middle}").reached[place][2])
+
+
+def _new_manifest(site: Site) -> tuple[str, bytes]:
+    """A manifest that is not there yet, of blobs that are, and a tag for it."""
+    number = next(site.numbers)
+    members = json.loads(crowd.image(f"image {site.middle}").raw)
+    return f"new-{number}", json.dumps({**members, "annotations": {"number": str(number)}}).encode()
+
+
+def push(site: Site) -> int:
+    """A manifest is pushed."""
+    tag, raw = _new_manifest(site)
+    path = f"/v2/{crowd.TAGGED}/manifests/{tag}"
+    return site.ask("PUT", path, "pusher", 201, raw, "application/vnd.oci.image.manifest.v1+json")
+
+
+def mount(site: Site) -> int:
+    """A blob is mounted."""
+    other = crowd.repository(next(site.numbers))
+    return site.ask("POST", f"/v2/{other}/blobs/uploads/?mount={_blob(site, 0)}&from={crowd.TAGGED}", "pusher", 201)
+
+
+def delete(site: Site) -> int:
+    """A manifest is deleted, with its tag."""
+    found = crowd.image(f"image {site.middle + next(site.numbers)}").digest
+    return site.ask("DELETE", f"/v2/{crowd.TAGGED}/manifests/{found}", "pusher", 202)
+
+
+def _get(account: str, path: Callable[[Site], str], status: int = 200, method: str = "GET") -> Callable[[Site], int]:
+    return lambda site: site.ask(method, path(site), account, status)
+
+
+def _tagged(site: Site, rest: str) -> str:
+    return f"/v2/{crowd.TAGGED}/{rest}"
+
+
+def _referrers(site: Site, query: str) -> str:
+    return f"/v2/{crowd.SUBJECT}/referrers/{crowd.SUBJECT_IMAGE.digest}?n=20{query}"
+
+
+def _image(site: Site) -> str:
+    return crowd.image(f"image {site.middle}").digest
+
+
+MIDDLE = "sha256:8" + "0" * 63
+KEY = (crowd.TAGGED, Digest.parse(MIDDLE))
+
+LOOKS: dict[str, Callable[[Site], int]] = {
+    "manifest by tag, host": _get("host", lambda site: _tagged(site, f"manifests/{crowd.tag(site.middle)}")),
+    "manifest by tag, pusher": _get("pusher", lambda site: _tagged(site, f"manifests/{crowd.tag(site.middle)}")),
+    "manifest by digest": _get("host", lambda site: _tagged(site, f"manifests/{_image(site)}")),
+    "no such tag": _get("host", lambda site: _tagged(site, "manifests/none"), 404),
+    "blob of one image": _get("host", lambda site: _tagged(site, f"blobs/{_blob(site, 2)}"), method="HEAD"),
+    "blob of all images": _get("host", lambda site: _tagged(site, f"blobs/{_blob(site, 1)}"), method="HEAD"),
+    "blob of all images, pusher": _get("pusher", lambda site: _tagged(site, f"blobs/{_blob(site, 1)}"), method="HEAD"),
+    "blob of all referrers": _get(
+        "host", lambda site: f"/v2/{crowd.SUBJECT}/blobs/{crowd.digest(crowd.EMPTY)}", method="HEAD"
+    ),
+    "tags page": _get("pusher", lambda site: _tagged(site, f"tags/list?n=20&last={crowd.tag(site.middle)}")),
+    "tags page, host": _get("host", lambda site: _tagged(site, f"tags/list?n=20&last={crowd.tag(site.middle)}")),
+    "referrers page": _get("host", lambda site: _referrers(site, "")),
+    "referrers page, middle": _get("pusher", lambda site: _referrers(site, f"&last={MIDDLE}")),
+    "referrers of a rare type": _get("pusher", lambda site: _referrers(site, f"&artifactType={crowd.RARE_TYPE}")),
+    "referrers of no type": _get("pusher", lambda site: _referrers(site, "&artifactType=application/none")),
+    "catalogue page": _get("pusher", lambda site: f"/v2/_catalog?n=20&last={crowd.repository(site.size // 8)}"),
+    "images page": _get("officer", lambda site: f"/api/v1/images?n=20&page={crowd.TAGGED}@{MIDDLE}"),
+    "images page, one state": _get("officer", lambda site: f"/api/v1/images?n=20&state={State.DENIED}"),
+    "one image": _get("officer", lambda site: f"/api/v1/images/{_image(site)}/{crowd.TAGGED}"),
+    "status": _get("host", lambda site: f"/api/v1/status/{crowd.TAGGED}?reference={crowd.tag(site.middle)}"),
+    "tag statement": _get("host", lambda site: f"/api/v1/tags/{crowd.tag(site.middle)}/{crowd.TAGGED}"),
+    "revocations": _get("host", lambda site: "/api/v1/revocations"),
+    "push": push,
+    "mount": mount,
+    "delete": delete,
+    "collector: manifests": lambda site: site.call(
+        lambda conn: garbage.known_manifests(conn, KEY, 20, running_since=NOW)
+    ),
+    "collector: blobs in repositories": lambda site: site.call(
+        lambda conn: garbage.held_blobs(conn, KEY, 20, before=NOW)
+    ),
+    "collector: blobs": lambda site: site.call(lambda conn: garbage.stored_blobs(conn, KEY[1], 20, now=NOW)),
+    "collector: blobs, dry": lambda site: site.call(
+        lambda conn: garbage.stored_blobs(conn, KEY[1], 20, now=NOW, loose_before=NOW)
+    ),
+    "collector: contents": lambda site: site.call(lambda conn: leftovers.lost_contents(conn, KEY[1], 20)),
+    "collector: layers": lambda site: site.call(lambda conn: leftovers.lost_layers(conn, KEY[1], 20)),
+    "collector: decisions": lambda site: site.call(lambda conn: leftovers.decided_images(conn, KEY, 20)),
+    "collector: repositories": lambda site: site.call(
+        lambda conn: garbage.repository_names(conn, crowd.repository(site.size // 8), 20)
+    ),
+    "judge: is there a job": lambda site: site.call(
+        lambda conn: jobs.any_free(conn, now=NOW, kinds=[JobKind.JUDGE, JobKind.REJUDGE])
+    ),
+    "judge: when is the next job": lambda site: site.call(jobs.next_due),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_one_look_costs_the_same_in_a_large_catalogue(sites: tuple[Site, Site], name: str) -> None:
+    small, large = sites
+    look = LOOKS[name]
+    look(small), look(large)  # what is asked for the first time is remembered, as the policy in force
+    few, many = look(small), look(large)
+    assert many <= SLACK * few + 8, f"{name}: {few} with {SMALL} manifests, {many} with {LARGE}"
