@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from registry.catalogue.stamps import Stamp
@@ -115,9 +115,11 @@ _Key = tuple[str, str, bytes]
 class Answers:
     """A WSGI application that gives the answers of `application` again where it may; for many threads."""
 
-    def __init__(self, application: WSGIApplication, parts: Context) -> None:
+    def __init__(
+        self, application: WSGIApplication, parts: Context, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Keep nothing yet."""
-        self._application = application
+        self._application, self._monotonic = application, monotonic
         self._stamp, self._mark = parts.catalogue.stamp, parts.authenticator.mark
         self._rates, self._reads = parts.rates, parts.reads
         # The server puts the process's environment into each request's, where a header would cover it.
@@ -136,7 +138,7 @@ class Answers:
         except CatalogueError:
             return self._application(environ, start_response)  # which says so
         kept = self._kept.get(key)
-        if kept is not None and kept.stamp == stamp and time.monotonic() < kept.until and self._counted(environ, kept):
+        if kept is not None and kept.stamp == stamp and self._monotonic() < kept.until and self._counted(environ, kept):
             offer = kept.offer
             environ[ACCOUNT], environ[ENDPOINT] = offer.principal, kept.endpoint
             if offer.read is not None:
@@ -176,7 +178,7 @@ class Answers:
             head = status, list(headers)
             return start_response(status, headers, exc_info)
 
-        began = time.monotonic()
+        began = self._monotonic()
         answer = self._application(environ, start)  # type: ignore[arg-type]  # nobody calls what `start` returns
         offer: Offer | None = environ.get(OFFER)
         if offer is not None and offer.seconds > 0 and isinstance(answer, list):
