@@ -149,7 +149,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture
-def world(filled: World) -> Iterator[World]:
+def world(filled: World) -> World:
     filled.reset()
     return filled
 
