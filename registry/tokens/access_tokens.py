@@ -6,6 +6,7 @@ whom an issuer vouches for there is no account: role and grants stand in the tok
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ocispec import fields
 from ocispec.errors import SpecError
 from ocispec.strictjson import JsonValue
 from registry.access import Grant, Principal, Role
+from registry.catalogue.accounts import ANONYMOUS, MAX_GRANTS, is_account_name
 from registry.errors import AccountError, TokenError
 from registry.identity.identity import Identity, earliest
 from registry.tokens import jose
@@ -29,6 +31,7 @@ MAX_LIFETIME: Final = 300
 """Seconds that a token may be good for, whatever it says."""
 
 _HEADER: Final = {"alg": ALGORITHM, "typ": "JWT"}
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _REQUIRED: Final = ("sub", "nbf", "jti", "access")
 
 
@@ -96,7 +99,7 @@ class AccessTokens:
         key_id = header.get("kid")
         if not isinstance(key_id, str) or header != {**_HEADER, "kid": key_id}:
             raise TokenError("token: its header is not one of ours")
-        key = self._keys.public_key(key_id) if len(key_id) == 43 else None
+        key = self._keys.public_key(key_id) if _KEY_ID.fullmatch(key_id) else None
         if key is None:
             raise TokenError("token: its key is not one of ours, or has ended")
         # (3) signature, issuer, audience, times
@@ -124,7 +127,9 @@ def _parse(claims: dict[str, JsonValue]) -> AccessToken:
         version = fields.integer(claims, "ver", what=what)
         return AccessToken(subject=subject, version=version, principal=None, access=access, ends=ends)
     role = Role(fields.text(claims, "role", what=what))
-    grants = tuple(map(Grant.parse, fields.texts(claims, "grants", what=what, limit=100)))
+    grants = tuple(map(Grant.parse, fields.texts(claims, "grants", what=what, limit=MAX_GRANTS)))
+    if not grants or (is_account_name(subject) and subject != ANONYMOUS):
+        raise TokenError(f"{what}: without version, expected grants of somebody who has no account")
     principal = Principal(name=subject, role=role, grants=grants)
     return AccessToken(subject=subject, version=None, principal=principal, access=access, ends=ends)
 

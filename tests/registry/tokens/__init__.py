@@ -1,0 +1,1 @@
+"""Tests of tokens: what is asked for, what is given, and what is believed."""
