@@ -34,6 +34,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have counted, and recorded as the property `faults`: how much of what may go wrong was tried."""
+    passed = terminalreporter.stats.get("passed", [])
+    counts = [str(value) for report in passed for name, value in report.user_properties if name == "faults"]
+    for line in counts:
+        terminalreporter.write_line(f"faults: {line}")
+
+
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of moto's S3 server, one for each worker."""

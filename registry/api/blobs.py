@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import BinaryIO, Final
 
 from flask import Blueprint, Response, request
+from sqlalchemy import Connection
 
 from ocispec.digest import Digest
 from registry.access import Right
@@ -101,7 +102,8 @@ def delete_blob(name: str, digest: str) -> Response:
     repository, wanted = repository_name(name), digest_of(digest)
     require_right(Right.DELETE, repository)
     principal = caller()
-    with context().catalogue.write() as conn:
+
+    def delete(conn: Connection) -> None:
         hold_repository(conn, repository)
         user = manifest_using(conn, repository, wanted)
         if user is not None:
@@ -116,6 +118,8 @@ def delete_blob(name: str, digest: str) -> Response:
             subject=f"{repository}@{wanted}",
             before="blob",
         )
+
+    context().catalogue.change(delete)
     return empty_response(202)
 
 

@@ -40,7 +40,7 @@ from registry.errors import (
     TooLargeError,
     UnsupportedRequestError,
 )
-from registry.push import Push, check_changeable, push_manifest
+from registry.push import Push, Pushed, check_changeable, push_manifest
 from registry.removing import Remover
 from registry.visibility import as_quarantined, check_manifest, manifest_denied
 
@@ -120,12 +120,16 @@ def put_manifest(name: str, reference: str) -> Response:
         now=context().clock(),
     )
     judge, settings = context().judge, context().settings
-    with context().catalogue.write() as conn:
+
+    def store(conn: Connection) -> Pushed:
         enter_repository(conn, repository, by=push.principal.name, now=push.now)
         require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         pushed = push_manifest(conn, context().audit, push, referrers=settings.limits.referrers)
         if pushed.kind != "artifact":
             judge.enqueue_judgement(conn, repository, parsed.digest)
+        return pushed
+
+    pushed = context().catalogue.change(store)
     response = empty_response(201)
     response.headers["Location"] = f"/v2/{repository}/manifests/{parsed.digest}"
     response.headers["Docker-Content-Digest"] = str(parsed.digest)
@@ -205,7 +209,8 @@ def delete_manifest(name: str, reference: str) -> Response:
     """Delete a tag, or a manifest by digest with all tags that point to it."""
     repository, wanted = repository_name(name), reference_of(reference, pushing=False)
     require_right(Right.DELETE, repository)
-    with context().catalogue.write() as conn:
+
+    def delete(conn: Connection) -> None:
         hold_repository(conn, repository)
         require_condition(_current(conn, repository, wanted), f"{repository}:{reference}")
         if isinstance(wanted, Digest):
@@ -216,6 +221,8 @@ def delete_manifest(name: str, reference: str) -> Response:
             there = find_tag(conn, repository, wanted)
             check_changeable(conn, repository, [there] if there is not None else [])
             _delete_tag(conn, repository, wanted)
+
+    context().catalogue.change(delete)
     return empty_response(202)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from flask import Blueprint, Response, request
+from sqlalchemy import Connection
 
 from ocispec.digest import HEX_LENGTH, Digest
 from registry.access import Right
@@ -172,18 +173,14 @@ class _Session:
         except (BlobMismatchError, UploadUnknownError):
             self._forget()
             raise
+
+        def record(conn: Connection) -> None:
+            by, now = caller().name, context().clock()
+            add_blob(conn, self._repository, digest, size, by=by, now=now, lease=self.lease)
+            forget_upload(conn, self.upload.id)
+
         try:
-            with context().catalogue.write() as conn:
-                add_blob(
-                    conn,
-                    self._repository,
-                    digest,
-                    size,
-                    by=caller().name,
-                    now=context().clock(),
-                    lease=self.lease,
-                )
-                forget_upload(conn, self.upload.id)
+            context().catalogue.change(record)
         except (LeaseLostError, QuotaError):
             self._forget()
             raise
@@ -245,8 +242,10 @@ def _put_whole(repository: str, digest: Digest) -> Response:
         with room.kept(limit), context().bodies.one(caller().name):
             body = Body(limit=room.least(limit), length=announced(), on_pause=lambda: leases.renew(lease))
             size = context().store.put(digest, body.to_the_end())
-        with context().catalogue.write() as conn:
-            add_blob(conn, repository, digest, size, by=caller().name, now=context().clock(), lease=lease)
+        by = caller().name
+        context().catalogue.change(
+            lambda conn: add_blob(conn, repository, digest, size, by=by, now=context().clock(), lease=lease)
+        )
     return _created(repository, digest)
 
 
@@ -266,9 +265,10 @@ def _mount(repository: str, digest: Digest) -> bool:
         found = readable_with(conn, principal, digest, only=named)
     if found is None:
         return False
-    with context().catalogue.write() as conn:
-        # Looked at again: since the look before, it may have been taken out of there, and be on its way out.
-        return mount_blob(conn, [found], repository, digest, by=principal.name, now=context().clock())
+    # Looked at again: since the look before, it may have been taken out of there, and be on its way out.
+    return context().catalogue.change(
+        lambda conn: mount_blob(conn, [found], repository, digest, by=principal.name, now=context().clock())
+    )
 
 
 def _announced_length(repository: str, upload: Upload) -> int | None:

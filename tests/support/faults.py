@@ -54,6 +54,7 @@ class Plan:
         self.at, self.fault = at, fault
         self.names: list[str] = []
         self.changing: list[bool] = []
+        self.armed = True
         self.dead = False
 
     def __repr__(self) -> str:
@@ -65,6 +66,10 @@ class Plan:
     def happened(self) -> bool:
         """Whether the point was come to."""
         return 0 < self.at <= len(self.names)
+
+    def disarm(self) -> None:
+        """Nothing goes wrong from now on."""
+        self.armed = False
 
     @property
     def changes(self) -> bool:
@@ -81,7 +86,7 @@ class Plan:
         self.check_alive()
         self.names.append(name)
         self.changing.append(changes)
-        return self.fault if len(self.names) == self.at else None
+        return self.fault if self.armed and len(self.names) == self.at else None
 
     def die(self) -> None:
         """Nothing happens any more."""
@@ -107,8 +112,10 @@ class Plan:
             self.die()
 
 
-def plans(scenario: Callable[[Plan], None]) -> Iterator[Plan]:
+def plans(scenario: Callable[[Plan], None], *, every: bool = True) -> Iterator[Plan]:
     """A plan for every point of `scenario`, which is run once without a fault to count them, and every kind of fault.
+
+    With `every` false, what changes something does not fail without effect: the store above it is seen to that.
 
     What changes nothing just fails: with its answer lost it is the same. A death before a point is one after the point
     before, but for commits: between those, the signer remembers what it signs. Once something went wrong, other points
@@ -117,7 +124,8 @@ def plans(scenario: Callable[[Plan], None]) -> Iterator[Plan]:
     smooth = Plan()
     scenario(smooth)
     for at, (name, changes) in enumerate(zip(smooth.names, smooth.changing, strict=True), start=1):
-        yield Plan(at, Fault.BEFORE)
+        if every or not changes or name == COMMIT:
+            yield Plan(at, Fault.BEFORE)
         if changes:
             yield from (Plan(at, Fault.AFTER), Plan(at, Fault.DEATH))
         if name == COMMIT:

@@ -115,16 +115,16 @@ class World:
         self.settings = _settings(self.folder)
         self.folder.mkdir()
         shutil.copy(self.ground.template, self.folder / "catalogue.sqlite")
-        self.open()
+        self.open(prepared=True)
 
     def clock(self) -> datetime:
         """The time here."""
         return _now() + self.later
 
-    def open(self, plan: Plan = PLAN) -> None:
+    def open(self, plan: Plan = PLAN, *, prepared: bool = False) -> None:
         """Make store, catalogue and all that handlers work with, as a new process does; what `plan` says goes wrong."""
         self.plan = plan
-        if plan is PLAN:
+        if plan is PLAN and not prepared:
             prepare(self.settings, now=self.clock(), store=self._store(plan))
         self.catalogue = FaultyCatalogue(self.settings.catalogue_url, plan)
         self.store = self._store(plan)
@@ -146,6 +146,14 @@ class World:
             with suppress(RegistryError, Killed):
                 log.flush()
         self.catalogue.close()
+
+    def remove(self) -> None:
+        """Leave nothing behind, however it ended."""
+        self.close()
+        shutil.rmtree(self.folder)
+        if self.ground.bucket is not None:
+            bucket = Bucket(self._bucket(), self.ground.engine)
+            bucket.delete(*[found.key for found in bucket.list("")])
 
     def restart(self, plan: Plan = PLAN) -> None:
         """End the process, and begin another one on the same data."""
@@ -225,6 +233,10 @@ class World:
             assert answer.status_code == 503, answer.text
             raise RefusedError(answer.text)
         assert self.request("HEAD", path).status_code in {404, 503}
+
+    def forget_image(self, repository: str, image: BuiltImage) -> None:
+        """From now on it may be there or not."""
+        self.images.pop((repository, image.digest), None)
 
     # ---- by the way -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Tests of what goes wrong below a registry, at every point where something can."""
