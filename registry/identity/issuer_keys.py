@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,6 +31,9 @@ from registry.tokens.jose import PublicKey
 
 COOLDOWN: Final = 30.0
 """Seconds between two questions to an issuer, whether or not it answered."""
+
+WAITING: Final = 4
+"""Requests that wait while another one asks an issuer; more go on with the keys that there are."""
 
 TIMEOUT: Final = 5.0
 MAX_DOCUMENT: Final = 256 * 1024
@@ -54,7 +57,7 @@ class IssuerKey:
 class IssuerKeys:
     """The keys of one issuer, as they were at most `keys_age` seconds ago; for many threads."""
 
-    def __init__(self, settings: OidcSettings) -> None:
+    def __init__(self, settings: OidcSettings, clock: Callable[[], float] = time.monotonic) -> None:
         """Ask nothing yet.
 
         Raises:
@@ -67,13 +70,15 @@ class IssuerKeys:
         self._issuer = settings.issuer
         self._age = settings.keys_age
         self._transport = Transport(url.netloc, access)
+        self._clock = clock
         self._lock = threading.Lock()
+        self._room = threading.Semaphore(WAITING)
         self._keys: tuple[IssuerKey, ...] = ()
         self._fetched = self._asked = float("-inf")
 
     def find(self, key_id: str, algorithm: str) -> PublicKey | None:
         """The key of that id and algorithm; without an id ("") the only one of that algorithm."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._fetched > self._age / 2 and now - self._asked > COOLDOWN:
             # Half-way to their end keys are asked for again by one of those who need them; the others go on.
             self._ask(wait=now - self._fetched > self._age)
@@ -84,19 +89,27 @@ class IssuerKeys:
         return found
 
     def _look(self, key_id: str, algorithm: str) -> PublicKey | None:
-        if time.monotonic() - self._fetched > self._age:
+        if self._clock() - self._fetched > self._age:
             return None
         found = [key for key in self._keys if key.algorithm == algorithm and key_id in {"", key.id}]
         return found[0].key if len(found) == 1 else None
 
     def _ask(self, *, wait: bool) -> None:
-        """Fetch the keys, unless somebody asked within COOLDOWN; keep the old ones if that fails."""
-        if not self._lock.acquire(blocking=wait):
-            return
-        try:
-            if time.monotonic() - self._asked <= COOLDOWN:
+        """Fetch the keys, unless somebody asked within COOLDOWN; keep the old ones if that fails.
+
+        Who waits while another asks are WAITING at most: an issuer that hangs must not hold up every request.
+        """
+        if not self._lock.acquire(blocking=False):
+            if not wait or not self._room.acquire(blocking=False):
                 return
-            self._asked = time.monotonic()
+            try:
+                self._lock.acquire()
+            finally:
+                self._room.release()
+        try:
+            if self._clock() - self._asked <= COOLDOWN:
+                return
+            self._asked = self._clock()
             self._keys = self._fetch()
             self._fetched = self._asked
         except SpecError as error:
