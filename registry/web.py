@@ -168,6 +168,8 @@ def observed(application: WSGIApplication, settings: Settings, parts: Context) -
         (metrics.IN_FLIGHT, lambda: len(made.under_way)),
         (metrics.BODIES, parts.bodies.count),
         (metrics.READS_WAITING, parts.reads.waiting),
+        (metrics.CONNECTIONS.labels("used"), lambda: parts.catalogue.connections()[0]),
+        (metrics.CONNECTIONS.labels("idle"), lambda: parts.catalogue.connections()[1]),
     )
     reporter.start()
     # In this order: reads that were answered and are not recorded yet, what was said of it, and spans. A process of

@@ -52,14 +52,14 @@ class Catalogue:
         self._volatile_engine: Engine = self._engine.execution_options(**options["volatile"])
         self._stamps = Stamps(self._engine)
 
-    def create(self) -> None:
-        """Make the tables where there are none, and bring older ones to this release (`upgrade.py`).
+    def create(self, revision: str = "") -> None:
+        """Make the tables where there are none, and bring older ones to this release (`upgrade.py`), or to `revision`.
 
         Raises:
             CatalogueError: the database cannot be used, or was made by a later release.
         """
         with translated():
-            bring_up_to_date(self._engine)
+            bring_up_to_date(self._engine, revision)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -128,6 +128,11 @@ class Catalogue:
                     raise
                 time.sleep(random.uniform(0.5, 1) * 0.02 * 2**attempt)  # noqa: S311 -- not a secret
         raise AssertionError("TRIES is at least 1")
+
+    def connections(self) -> tuple[int, int]:
+        """How many connections are used now, and how many are kept for the next that need one."""
+        pool: Any = self._engine.pool  # a QueuePool: its base class does not count
+        return pool.checkedout(), pool.checkedin()
 
     def close(self) -> None:
         """Close all connections."""

@@ -56,6 +56,8 @@ def run(settings: Settings, _number: int) -> None:
     registry.register(Scrape([*groups, Group(name="readiness", read=lambda: _readiness(readiness))]))
     server.registry = registry
     server.answer()  # what is imported when it is first used, while it can be read
+    for group in groups:
+        group.forget()
     processes.become(settings.users.web, "users.web", settings)
     stop = processes.stop_flag(places.log_level)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()

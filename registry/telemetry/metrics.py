@@ -87,9 +87,9 @@ READS_WAITING: Final = _gauge(
 
 STORE_SECONDS: Final = _histogram(
     "pratique_store_seconds",
-    "Calls of the store; of an upload, with the time that the client takes.",
+    "Calls of the store, up to the first byte of what is read; of an upload, with the time that the client takes.",
     "operation",
-    where="web, judge",
+    where="web, judge, mirror",
     buckets=_FAST,
 )
 STORE_ERRORS: Final = _counter(

@@ -6,6 +6,7 @@ OTEL_EXPORTER_OTLP_HEADERS. Proxies and .netrc of the environment are not used.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import Token
@@ -89,7 +90,10 @@ class OpenTelemetry:
 
     def close(self) -> None:
         """See `traces.Tracing`."""
-        self._provider.shutdown()
+        # The SDK waits half a minute for a collector that does not answer.
+        closing = threading.Thread(target=self._provider.shutdown, name="traces-close", daemon=True)
+        closing.start()
+        closing.join(EXPORT_SECONDS)
 
 
 class _Request:

@@ -70,6 +70,10 @@ class Group:
             self._thread = threading.Thread(target=self._run, name=f"scrape-{self.name}", daemon=True)
             self._thread.start()
 
+    def forget(self) -> None:
+        """Have them read anew at the next look."""
+        self._began = float("-inf")
+
     def wait(self, ends: float) -> bool:
         """Wait for a reading that goes on, until `ends` (of the monotonic clock); False if it takes longer."""
         if self._thread is not None:
