@@ -90,9 +90,10 @@ class KnownTag(NamedTuple):
 def held_blobs(conn: Connection, after: tuple[str, Digest] | None, limit: int, *, before: datetime) -> list[HeldBlob]:
     """Blobs in repositories after `after`; loose if they were last touched before `before`."""
     held = repository_blobs.c
+    # A join would have PostgreSQL go through all blobs for each page.
+    size = select(blobs.c.size).where(blobs.c.digest == held.digest).scalar_subquery()
     query = (
-        select(held.repository, held.digest, blobs.c.size, _is_loose(before).label("loose"))
-        .join(blobs, blobs.c.digest == held.digest)
+        select(held.repository, held.digest, size.label("size"), _is_loose(before).label("loose"))
         .order_by(held.repository, held.digest)
         .limit(limit)
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, insert, select
+from sqlalchemy import Connection, delete, exists, insert, literal, select, tuple_
 
 from ocispec.digest import Digest
 from registry.catalogue.database import put_row
@@ -68,9 +68,8 @@ def forget_pulls(conn: Connection, after: Image | None, limit: int) -> Image | N
     """Remove what is noted of manifests that are gone, among the next `limit` notes; the last one looked at, if any."""
     query = select(pulls.c.repository, pulls.c.digest).order_by(pulls.c.repository, pulls.c.digest).limit(limit)
     if after is not None:
-        repository, digest = after
-        beyond = (pulls.c.repository == repository) & (pulls.c.digest > digest)
-        query = query.where((pulls.c.repository > repository) | beyond)
+        key = tuple_(literal(after[0], pulls.c.repository.type), literal(after[1], pulls.c.digest.type))
+        query = query.where(tuple_(pulls.c.repository, pulls.c.digest) > key)
     rows = conn.execute(query).all()
     for row in rows:
         there = exists().where(manifests.c.repository == row.repository, manifests.c.digest == row.digest)
