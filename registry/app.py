@@ -16,7 +16,7 @@ from registry.api import base, blobs, catalog, control, errors, health, manifest
 from registry.api.base import API_VERSION, is_open, require_principal
 from registry.api.body import check_coding, drain
 from registry.artifacts import ServedArtifacts
-from registry.audit import Audit, Event, ReadLog
+from registry.audit import Audit, Event
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
 from registry.context import Context, context, install, source
@@ -31,6 +31,7 @@ from registry.places import Places
 from registry.proven import ProvenManifests
 from registry.rates import Rates
 from registry.readiness import Readiness, checks_of
+from registry.reads import ReadLog
 from registry.settings import Settings
 from registry.store.interface import BlobStore
 from registry.store.open import open_store

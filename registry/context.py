@@ -14,7 +14,7 @@ from flask import Flask, current_app, g, request
 
 from registry.access import Principal
 from registry.artifacts import ServedArtifacts
-from registry.audit import Audit, ReadLog
+from registry.audit import Audit
 from registry.authenticate import Authenticator
 from registry.catalogue.database import Catalogue
 from registry.collect.leases import Leases
@@ -26,6 +26,7 @@ from registry.mirror.asking import Asking
 from registry.proven import ProvenManifests
 from registry.rates import Rates
 from registry.readiness import Readiness
+from registry.reads import ReadLog
 from registry.settings import Settings
 from registry.store.interface import BlobStore
 from registry.telemetry.environ import SOURCE

@@ -26,8 +26,11 @@ class Pulls:
 
     def among(self, reads: Iterable[tuple[str, str, datetime]]) -> dict[Image, datetime]:
         """The newest time of each manifest among reads: subject `repository:reference`, what was answered, when."""
-        found: dict[Image, datetime] = {}
+        newest: dict[tuple[str, str], datetime] = {}
         for subject, answered, time in reads:
+            newest[subject, answered] = max(time, newest.get((subject, answered), time))
+        found: dict[Image, datetime] = {}
+        for (subject, answered), time in newest.items():
             image = _image(subject, answered)
             if image is None or time - self._written.get(image, datetime.min.replace(tzinfo=time.tzinfo)) < AGAIN:
                 continue

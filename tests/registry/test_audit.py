@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable
@@ -9,14 +10,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Connection, select
 
+from policy import canonical
 from policy.errors import TrustError
 from policy.model import Signed
 from policy.statements import Statement
-from registry.audit import GENESIS, MAX_NAME, MAX_TEXT, Audit, AuditReport, Event, ReadLog, Record, head, read, verify
+from registry.audit import GENESIS, MAX_NAME, MAX_TEXT, Audit, AuditReport, Event, Record, head, read, verify
 from registry.catalogue import schema
 from registry.catalogue.database import Catalogue
+from registry.errors import CatalogueError
+from registry.reads import MAX_BATCH, MAX_WAITING, ReadLog
 from tests.support.postgres import Postgres
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -167,7 +173,8 @@ def test_reads_are_written_in_one_batch(catalogue: Catalogue, audit: Audit) -> N
     assert written == [3]
 
 
-def test_many_reads_do_not_wait_for_the_batch(catalogue: Catalogue, audit: Audit) -> None:
+def test_many_reads_are_batches_too(catalogue: Catalogue, audit: Audit) -> None:
+    done = threading.Event()
     sizes: list[int] = []
 
     def write(change: Callable[[Connection], None]) -> None:
@@ -175,8 +182,53 @@ def test_many_reads_do_not_wait_for_the_batch(catalogue: Catalogue, audit: Audit
             change(conn)
         with catalogue.read() as conn:
             sizes.append(head(conn)[0])
+        done.set()
 
     log = ReadLog(audit, lambda: NOW, write)
-    for _ in range(1000):
+    for _ in range(2 * MAX_BATCH):
         log.note(principal="host-1", source="", subject="app:1")
-    assert sizes == [1000]
+    assert done.wait(30)
+    log.flush()
+    assert sizes == [MAX_BATCH, 2 * MAX_BATCH]
+
+
+def test_no_more_is_read_than_can_be_recorded(catalogue: Catalogue, audit: Audit) -> None:
+    broken = threading.Event()
+
+    def write(change: Callable[[Connection], None]) -> None:
+        if broken.is_set():
+            raise CatalogueError("away")
+        with catalogue.write() as conn:
+            change(conn)
+
+    log = ReadLog(audit, lambda: NOW, write)
+    broken.set()
+    for number in range(MAX_WAITING):
+        log.note(principal="host-1", source="", subject=f"app:{number}")
+    with pytest.raises(CatalogueError):
+        log.note(principal="host-1", source="", subject="app:refused")
+    assert log.waiting() == MAX_WAITING
+    broken.clear()
+    log.note(principal="host-1", source="", subject="app:last")
+    log.flush()
+    with catalogue.read() as conn:
+        records = read(conn, after=0, limit=MAX_WAITING + 10)
+    assert [record.subject for record in records] == [*(f"app:{number}" for number in range(MAX_WAITING)), "app:last"]
+    assert _verify(records).sound
+
+
+@given(*(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20) for _ in range(5)))
+def test_the_hash_is_over_canonical_json(principal: str, source: str, subject: str, before: str, after: str) -> None:
+    made = Record(
+        seq=7,
+        time=NOW,
+        event="read",
+        principal=principal,
+        source=source,
+        subject=subject,
+        before=before,
+        after=after,
+        previous=GENESIS,
+    ).sealed()
+    members = made.to_json()
+    assert members.pop("hash") == hashlib.sha256(canonical.encode(members)).hexdigest()
