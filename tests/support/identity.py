@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jwt
 import pytest
@@ -31,6 +32,15 @@ def utc_now() -> datetime:
 def settings(**members: object) -> Settings:
     """Settings with these members beside what is required."""
     return parse(json.dumps({"name": NAME, "data": "/var/lib/registry", **members}).encode())
+
+
+def fresh(folder: Path) -> str:
+    """The URL of an SQLite catalogue that was just made, for tests that need no other."""
+    url = f"sqlite:///{folder}/catalogue.sqlite"
+    made = Catalogue(url)
+    made.create()
+    made.close()
+    return url
 
 
 _opened: list[IdentityParts] = []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -25,7 +26,7 @@ from registry.identity.issuer_keys import COOLDOWN, WAITING, IssuerKeys, keys_of
 from registry.identity.open import IdentityParts
 from registry.settings_identity import OidcSettings
 from tests.support.certificates import authority
-from tests.support.identity import basic, encoded, ended_identities, identity, settings
+from tests.support.identity import basic, encoded, ended_identities, fresh, identity, settings
 from tests.support.issuer import AUDIENCE, Issuer, SigningKey, issuer
 
 __all__ = ["ended_identities"]  # a fixture of every test here
@@ -36,11 +37,7 @@ RULE = {"claims": {"sub": "build-*"}, "role": "pusher", "grants": ["team/*"]}
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     """SQLite alone: no account is looked up for any of this."""
-    url = f"sqlite:///{tmp_path}/catalogue.sqlite"
-    made = Catalogue(url)
-    made.create()
-    made.close()
-    return url
+    return fresh(tmp_path)
 
 
 @pytest.fixture
@@ -181,7 +178,7 @@ def test_r8_another_issuers_token_is_of_that_issuer(catalogue: Catalogue, ci: Is
         {"iat": 9999999999},
     ],
 )
-def test_claims_that_do_not_count(catalogue: Catalogue, ci: Issuer, claims: dict[str, object]) -> None:
+def test_claims_that_do_not_count(catalogue: Catalogue, ci: Issuer, claims: dict[str, Any]) -> None:
     parts = parts_for(catalogue, ci)
     header = {"alg": "RS256", "typ": "JWT", "kid": ci.keys[0].id}
     signed = f"{encoded(header)}.{encoded(ci.claims(**claims))}"
@@ -251,7 +248,7 @@ def test_what_was_refused_is_counted_in_the_audit_without_the_token(catalogue: C
     ],
 )
 def test_all_claims_of_a_rule_must_fit(
-    catalogue: Catalogue, ci: Issuer, claims: dict[str, object], asked: dict[str, str], fits: bool
+    catalogue: Catalogue, ci: Issuer, claims: dict[str, Any], asked: dict[str, str], fits: bool
 ) -> None:
     rule = {"claims": asked, "role": "pusher", "grants": ["team/*"]}
     assert (who(parts_for(catalogue, ci, rules=[rule]), ci.token(**claims)) is not None) is fits
@@ -265,7 +262,8 @@ def test_the_first_rule_that_fits_counts(catalogue: Catalogue, ci: Issuer) -> No
     ]
     parts = parts_for(catalogue, ci, rules=rules)
     roles = []
-    for claims in ({"ref": "refs/heads/main"}, {"ref": "refs/heads/x"}, {"sub": "carol"}):
+    cases: tuple[dict[str, Any], ...] = ({"ref": "refs/heads/main"}, {"ref": "refs/heads/x"}, {"sub": "carol"})
+    for claims in cases:
         found = who(parts, ci.token(**claims))
         assert found is not None
         roles.append((found.principal.role, found.principal.grants[0].pattern))

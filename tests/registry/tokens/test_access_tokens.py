@@ -26,7 +26,7 @@ from registry.identity.open import IdentityParts
 from registry.tokens import jose
 from registry.tokens.scopes import allowed, parse_scopes
 from tests.registry.tokens.making import PULL, believed, issue, store, who
-from tests.support.identity import NAME, decoded, encoded, ended_identities, grants, identity
+from tests.support.identity import NAME, decoded, encoded, ended_identities, fresh, grants, identity
 
 __all__ = ["ended_identities"]  # a fixture of every test here
 
@@ -54,11 +54,7 @@ class Forger:
 @pytest.fixture
 def database(tmp_path: Path) -> str:
     """SQLite alone: what a token says is judged before any database is asked (keys and accounts: test_keys.py)."""
-    url = f"sqlite:///{tmp_path}/catalogue.sqlite"
-    made = Catalogue(url)
-    made.create()
-    made.close()
-    return url
+    return fresh(tmp_path)
 
 
 @pytest.fixture
