@@ -7,15 +7,17 @@ that does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, or_, select, tuple_
 
 from ocispec.digest import Digest
 from registry.access import REGISTRY
+from registry.catalogue.among import among
 from registry.catalogue.blobs import TOUCHED
+from registry.catalogue.lookups import there_is
 from registry.catalogue.schema import (
     blobs,
     holds,
@@ -121,8 +123,8 @@ def stored_blobs(
     in_repository = repository_blobs.c.digest == blobs.c.digest
     if loose_before is not None:
         in_repository = and_(in_repository, ~_is_loose(loose_before))
-    needed = or_(exists().where(in_repository), exists().where(holds.c.digest == blobs.c.digest))
-    leased = exists().where(leases.c.digest == blobs.c.digest, leases.c.until >= now)
+    needed = or_(there_is(in_repository), there_is(holds.c.digest == blobs.c.digest))
+    leased = there_is(leases.c.digest == blobs.c.digest, leases.c.until >= now)
     query = select(
         blobs.c.digest, blobs.c.size, blobs.c.deleting, needed.label("needed"), leased.label("leased")
     ).order_by(blobs.c.digest)
@@ -134,10 +136,15 @@ def stored_blobs(
     ]
 
 
-def known_blobs(conn: Connection, digests: Iterable[Digest], *, deleting: bool = True) -> set[Digest]:
-    """Those of some digests that the catalogue knows as blobs, with or without those that are being deleted."""
-    query = select(blobs.c.digest).where(blobs.c.digest.in_(list(digests)))
-    return set(conn.scalars(query if deleting else query.where(blobs.c.deleting.is_(None))))
+def known_blobs(conn: Connection, digests: Collection[Digest]) -> set[Digest]:
+    """Those of some digests that the catalogue knows as blobs, being deleted or not."""
+    return among(conn, blobs.c.digest, digests)
+
+
+def is_there(conn: Connection, digest: Digest) -> bool:
+    """True if the catalogue says that the store has a blob, and nobody is deleting it."""
+    where = (blobs.c.digest == digest, blobs.c.deleting.is_(None))
+    return conn.scalar(select(blobs.c.digest).where(*where)) is not None
 
 
 # ---- manifests and tags ---------------------------------------------------------------------------------------------
@@ -203,10 +210,7 @@ def _manifests(running_since: datetime) -> Any:
     about = func.coalesce(at.state_of, at.subject)
     # Each by an index of its own.
     tagged = or_(
-        *(
-            exists().where(tags.c.repository == at.repository, value == at.digest)
-            for value in (tags.c.pushed, tags.c.served)
-        )
+        *(there_is(tags.c.repository == at.repository, value == at.digest) for value in (tags.c.pushed, tags.c.served))
     )
     return select(
         at.repository,
@@ -217,9 +221,9 @@ def _manifests(running_since: datetime) -> Any:
         func.coalesce(at.touched, at.pushed).label("last"),
         _pulled(at.repository, at.digest).label("pulled"),
         about.label("about"),
-        exists().where(subject.c.repository == at.repository, subject.c.digest == about).label("subject_there"),
+        there_is(subject.c.repository == at.repository, subject.c.digest == about).label("subject_there"),
         tagged.label("tagged"),
-        exists().where(index.repository == at.repository, index.digest == at.digest).label("listed"),
+        there_is(index.repository == at.repository, index.digest == at.digest).label("listed"),
         _runs(at.repository, at.digest, running_since).label("runs"),
     )
 
@@ -243,7 +247,7 @@ def _manifest(row: Any) -> KnownManifest:
 
 def _is_loose(before: datetime) -> ColumnElement[bool]:
     held = repository_blobs.c
-    used = exists().where(references.c.repository == held.repository, references.c.digest == held.digest)
+    used = there_is(references.c.repository == held.repository, references.c.digest == held.digest)
     return and_(literal(before, held.added.type) > TOUCHED, ~used)
 
 
@@ -260,8 +264,8 @@ def _runs(repository: ColumnElement[str], digest: ColumnElement[Digest], since: 
     """True where a host reported a manifest, or a child of it if it is an index."""
     reported = (running_reports.c.account == running.c.account, running_reports.c.reported >= since)
     here = running.c.repository == repository
-    itself = exists().where(*reported, here, running.c.digest == digest)
-    listed = exists().where(
+    itself = there_is(*reported, here, running.c.digest == digest)
+    listed = there_is(
         references.c.repository == repository,
         references.c.manifest == digest,
         references.c.kind == "child",

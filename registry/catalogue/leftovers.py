@@ -12,6 +12,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, exists, func, literal, select, tuple_
 
 from ocispec.digest import Digest
+from registry.catalogue.among import among
+from registry.catalogue.lookups import there_is
 from registry.catalogue.schema import (
     blobs,
     clearances,
@@ -43,7 +45,7 @@ class Decided(NamedTuple):
 
 def lost_contents(conn: Connection, after: Digest | None, limit: int) -> list[tuple[Digest, bool]]:
     """Manifests' bytes after `after`, and whether any repository has the manifest."""
-    there = exists().where(manifests.c.digest == contents.c.digest)
+    there = there_is(manifests.c.digest == contents.c.digest)
     query = select(contents.c.digest, there.label("there")).order_by(contents.c.digest).limit(limit)
     if after is not None:
         query = query.where(contents.c.digest > after)
@@ -52,13 +54,13 @@ def lost_contents(conn: Connection, after: Digest | None, limit: int) -> list[tu
 
 def drop_contents(conn: Connection, digests: Sequence[Digest]) -> int:
     """Remove the bytes of manifests that no repository has; returns how many."""
-    there = exists().where(manifests.c.digest == contents.c.digest)
+    there = there_is(manifests.c.digest == contents.c.digest)
     return int(conn.execute(delete(contents).where(contents.c.digest.in_(digests), ~there)).rowcount)
 
 
 def lost_layers(conn: Connection, after: Digest | None, limit: int) -> list[tuple[Digest, bool]]:
     """Readings of layer blobs after `after`, and whether the blob is there."""
-    there = exists().where(blobs.c.digest == layers.c.digest)
+    there = there_is(blobs.c.digest == layers.c.digest)
     query = select(layers.c.digest, there.label("there")).order_by(layers.c.digest).limit(limit)
     if after is not None:
         query = query.where(layers.c.digest > after)
@@ -67,7 +69,7 @@ def lost_layers(conn: Connection, after: Digest | None, limit: int) -> list[tupl
 
 def drop_layers(conn: Connection, digests: Sequence[Digest]) -> int:
     """Remove the readings of layer blobs that are gone; returns how many."""
-    there = exists().where(blobs.c.digest == layers.c.digest)
+    there = there_is(blobs.c.digest == layers.c.digest)
     return int(conn.execute(delete(layers).where(layers.c.digest.in_(digests), ~there)).rowcount)
 
 
@@ -91,7 +93,7 @@ def drop_statement_keys(conn: Connection, *, before: datetime, limit: int) -> in
 def decided_images(conn: Connection, after: tuple[str, Digest] | None, limit: int) -> list[Decided]:
     """Images that decisions were taken on, after `after`."""
     at = decisions.c
-    there = exists().where(images.c.repository == at.repository, images.c.digest == at.image)
+    there = there_is(images.c.repository == at.repository, images.c.digest == at.image)
     query = (
         select(at.repository, at.image, func.count().label("taken"), there.label("there"))
         .group_by(at.repository, at.image)
@@ -140,20 +142,20 @@ def drop_decisions(conn: Connection, digests: Sequence[Digest]) -> None:
 
 def live_diff_ids(conn: Connection, digests: Iterable[Digest]) -> set[Digest]:
     """Those of some diff_ids that a stored layer has."""
-    return set(conn.scalars(select(layers.c.diff_id).where(layers.c.diff_id.in_(list(digests)))))
+    return among(conn, layers.c.diff_id, list(digests))
 
 
 def live_chains(conn: Connection, digests: Iterable[Digest]) -> set[Digest]:
     """Those of some chain IDs that an image has."""
     wanted = {f"chain:{digest}": digest for digest in digests}
-    return {wanted[key] for key in conn.scalars(select(image_keys.c.key).where(image_keys.c.key.in_(list(wanted))))}
+    return {wanted[key] for key in among(conn, image_keys.c.key, list(wanted))}
 
 
 def live_images(conn: Connection, digests: Iterable[Digest]) -> set[Digest]:
     """Those of some digests that are images of a repository."""
-    return set(conn.scalars(select(images.c.digest).where(images.c.digest.in_(list(digests)))))
+    return among(conn, images.c.digest, list(digests))
 
 
 def named_evidence(conn: Connection, digests: Iterable[Digest]) -> set[Digest]:
     """Those of some digests that are evidence of a decision."""
-    return set(conn.scalars(select(decisions.c.evidence).where(decisions.c.evidence.in_(list(digests)))))
+    return among(conn, decisions.c.evidence, list(digests))

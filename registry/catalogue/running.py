@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, insert, literal, select, tuple_
+from sqlalchemy import Connection, delete, insert, literal, select, tuple_
 
 from ocispec.digest import Digest
 from registry.catalogue.database import put_row
+from registry.catalogue.lookups import there_is
 from registry.catalogue.schema import manifests, pulls, running, running_reports
 
 Image = tuple[str, Digest]
@@ -66,12 +67,15 @@ def note_pulls(conn: Connection, seen: Mapping[Image, datetime]) -> None:
 
 def forget_pulls(conn: Connection, after: Image | None, limit: int) -> Image | None:
     """Remove what is noted of manifests that are gone, among the next `limit` notes; the last one looked at, if any."""
-    query = select(pulls.c.repository, pulls.c.digest).order_by(pulls.c.repository, pulls.c.digest).limit(limit)
+    at = (pulls.c.repository, pulls.c.digest)
+    there = there_is(manifests.c.repository == pulls.c.repository, manifests.c.digest == pulls.c.digest)
+    query = select(*at, there.label("there")).order_by(*at).limit(limit)
     if after is not None:
         key = tuple_(literal(after[0], pulls.c.repository.type), literal(after[1], pulls.c.digest.type))
         query = query.where(tuple_(pulls.c.repository, pulls.c.digest) > key)
     rows = conn.execute(query).all()
     for row in rows:
-        there = exists().where(manifests.c.repository == row.repository, manifests.c.digest == row.digest)
-        conn.execute(delete(pulls).where(pulls.c.repository == row.repository, pulls.c.digest == row.digest, ~there))
+        if not row.there:
+            this = (pulls.c.repository == row.repository, pulls.c.digest == row.digest)
+            conn.execute(delete(pulls).where(*this, ~there))
     return (rows[-1].repository, rows[-1].digest) if rows else None

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection
 
 from ocispec.digest import Digest
-from registry.catalogue.garbage import StoredBlob, known_blobs, stored_blobs
+from registry.catalogue.garbage import StoredBlob, is_there, known_blobs, stored_blobs
 from registry.catalogue.leases import Mark, mark_orphan
 from registry.collect.blobs import Doomed, delete
 from registry.collect.report import Reason
@@ -60,12 +60,10 @@ def _tell_missing(run: Run, seen: array[int]) -> None:
         suspects = [stored.digest for stored in page if stored.deleting is None and not _among(seen, stored.digest)]
         # Stored since the listing passed its place, or deleted since: the store is asked, and the catalogue after it.
         absent = [digest for digest in suspects if run.store.size(digest) is None]
-        if not absent:
-            continue
-        with run.catalogue.look() as conn:
-            known = known_blobs(conn, absent, deleting=False)
         for digest in absent:
-            if digest in known:
+            with run.catalogue.look() as conn:
+                known = is_there(conn, digest)
+            if known:
                 run.tally.miss(digest)
                 _log.error("blob %s: the catalogue has it, and the store has not", digest)
 

@@ -87,7 +87,7 @@ class FusedCatalogue(Catalogue):
         self._fuse = fuse
 
     @contextmanager
-    def write(self, **options: bool) -> Iterator[Connection]:  # type: ignore[override]
+    def write(self, **options: bool) -> Iterator[Connection]:
         """See `Catalogue`."""
         self._fuse.point()
         with super().write(**options) as conn:
