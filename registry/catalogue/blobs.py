@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, String, bindparam, delete, func, or_, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
 from registry.catalogue.database import insert_new
 from registry.catalogue.leases import Lease, end_lease, hold_digest
+from registry.catalogue.lookups import there_is
 from registry.catalogue.schema import blobs, images, manifests, references, repositories, repository_blobs
 from registry.catalogue.usage import count
 from registry.errors import BlobBusyError
@@ -39,29 +40,39 @@ _FIRM: Final = select(repository_blobs.c.digest).where(
     repository_blobs.c.digest == bindparam("digest"),
     or_(
         bindparam("since", type_=repository_blobs.c.added.type) <= TOUCHED,
-        exists().where(
+        there_is(
             references.c.repository == repository_blobs.c.repository, references.c.digest == repository_blobs.c.digest
         ),
     ),
 )
 
-_REACHED: Final = (
-    select(images.c.state, images.c.reason, images.c.message, images.c.decision)
-    .select_from(references)
-    .join(
-        manifests,
-        (manifests.c.repository == references.c.repository) & (manifests.c.digest == references.c.manifest),
-    )
-    .join(
-        images,
-        (images.c.repository == manifests.c.repository)
-        & (images.c.digest == func.coalesce(manifests.c.state_of, manifests.c.digest)),
-    )
-    .where(references.c.repository == bindparam("repository"), references.c.digest == bindparam("digest"))
-    .limit(1)
+_IMAGE: Final = (
+    select(func.coalesce(manifests.c.state_of, manifests.c.digest))
+    .where(manifests.c.repository == references.c.repository, manifests.c.digest == references.c.manifest)
+    .correlate(references)
+    .scalar_subquery()
 )
-_STATES: Final = (_REACHED.where(images.c.state.in_(STARTING)), _REACHED)
-"""The first that may start, else the first with a state: of a layer that very many share, not each is looked at."""
+_STATE: Final = (
+    select(images.c.state)
+    .where(images.c.repository == references.c.repository, images.c.digest == _IMAGE)
+    .correlate(references)
+    .scalar_subquery()
+)
+_REACHING: Final = (
+    select(references.c.manifest, _IMAGE.label("image"), _STATE.label("state"))
+    .where(references.c.repository == bindparam("repository"), references.c.digest == bindparam("digest"))
+    .where(references.c.manifest > bindparam("after", type_=String))
+    .order_by(references.c.manifest)
+    .limit(bindparam("few"))
+)
+"""What reaches a blob, with its state looked up for each: in a join, databases may begin with all of a repository."""
+
+_FEW: Final = 8
+"""Manifests that are looked at first, of very many: mostly one of them may start, and no more are."""
+
+_REACHED: Final = select(images.c.state, images.c.reason, images.c.message, images.c.decision).where(
+    images.c.repository == bindparam("repository"), images.c.digest == bindparam("digest")
+)
 
 
 def ensure_repository(conn: Connection, name: str, *, by: str, now: datetime) -> bool:
@@ -195,8 +206,17 @@ class Reached:
 
 def best_state(conn: Connection, repository: str, digest: Digest) -> Reached | None:
     """The best state of any manifest in this repository that reaches a blob; None where none has a state."""
-    for query in _STATES:
-        row = conn.execute(query, {"repository": repository, "digest": digest}).first()
-        if row is not None:
-            return Reached(state=State(row.state), reason=row.reason, message=row.message, decision=row.decision)
-    return None
+    best: Digest | None = None
+    after, few = "", _FEW
+    while True:
+        asked = {"repository": repository, "digest": digest, "after": after, "few": few}
+        rows = conn.execute(_REACHING, asked).all()
+        starting = next((row.image for row in rows if row.state in STARTING), None)
+        best = starting or best or next((row.image for row in rows if row.state is not None), None)
+        if starting is not None or len(rows) < few:
+            break
+        after, few = str(rows[-1].manifest), few * 8
+    found = conn.execute(_REACHED, {"repository": repository, "digest": best}).first() if best is not None else None
+    if found is None:
+        return None
+    return Reached(state=State(found.state), reason=found.reason, message=found.message, decision=found.decision)

@@ -235,7 +235,7 @@ Index(
     sqlite_where=_ALONE,
     postgresql_where=_ALONE,
 )
-Index("manifests_by_digest", manifests.c.digest)
+Index("manifests_by_digest", manifests.c.digest, manifests.c.repository)
 
 references = Table(
     "manifest_references",
@@ -268,8 +268,8 @@ tags = Table(
     ForeignKeyConstraint(["repository", "pushed"], ["manifests.repository", "manifests.digest"]),
 )
 """The two values of a tag: pushed, and served (the last cleared one, which is what hosts get)."""
-Index("tags_by_pushed", tags.c.repository, tags.c.pushed)
-Index("tags_by_served", tags.c.repository, tags.c.served)
+Index("tags_by_pushed", tags.c.repository, tags.c.pushed, tags.c.tag)
+Index("tags_by_served", tags.c.repository, tags.c.served, tags.c.tag)
 
 uploads = Table(
     "uploads",
@@ -311,7 +311,7 @@ images = Table(
 )
 """The state of each image and index in each repository. The web inserts it as quarantined; the judge changes it."""
 Index("images_by_state", images.c.state, images.c.repository, images.c.digest)
-Index("images_by_digest", images.c.digest)
+Index("images_by_digest", images.c.digest, images.c.repository)
 
 image_keys = Table(
     "image_keys",

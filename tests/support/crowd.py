@@ -143,7 +143,10 @@ SHARED: Final = frozenset({BASE_LAYER, EMPTY, *(content for _, _, content in SUB
 
 @dataclass(slots=True)
 class Crowd:
-    """What was put in so far. `pushed` is when all of it came; `store` is the folder of a files engine, if one."""
+    """What was put in so far. `pushed` is when all of it came; `store` is the folder of a files engine, if one.
+
+    `littered` is how much litter there is, `collected` how much of it is gone again, as the caller knows.
+    """
 
     catalogue: Catalogue
     pushed: datetime
@@ -151,6 +154,7 @@ class Crowd:
     by: str = "pusher"
     size: int = 0
     littered: int = 0
+    collected: int = 0
     _rows: defaultdict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     _known: set[tuple[str, str]] = field(default_factory=set)
 
@@ -179,7 +183,8 @@ class Crowd:
     def litter(self, count: int) -> None:
         """Put in so much more of what a collector takes away: untagged images, and blobs that nothing needs."""
         self._repository(LITTER)
-        for numbers in _pieces(self.littered, self.littered + count):
+        made = self.littered + self.collected  # a collector took some away, and their names are not used again
+        for numbers in _pieces(made, made + count):
             for number in numbers:
                 self._image(LITTER, image(f"litter {number}"))
                 self._blob(LITTER, f"loose blob {number}".encode())

@@ -32,7 +32,7 @@ from registry.api.control.shared import as_json, digest_text, number_argument, r
 from registry.assemble import MAX_JSON
 from registry.catalogue import schema
 from registry.catalogue.scope import in_scope
-from registry.catalogue.tags import find_tag
+from registry.catalogue.tags import find_tag, tags_at
 from registry.context import caller, context
 from registry.errors import ManifestUnknownError, NameUnknownError, UnsupportedRequestError
 from registry.judge.derived import evidence_key, report_key
@@ -82,18 +82,16 @@ def get_image(digest: str, repository: str) -> Response:
                 schema.clearances.c.repository == name, schema.clearances.c.digest == wanted
             )
         ).first()
-        table = schema.tags.c
-        tags = conn.execute(
-            select(table.tag, table.pushed, table.served).where(
-                table.repository == name, (table.pushed == wanted) | (table.served == wanted)
-            )
-        ).all()
+        tags = tags_at(conn, name, wanted)
         tree = explanation(conn, row)
         pending = is_due(conn, JobKind.JUDGE, subject_of(name, wanted), now=context().clock())
+    named: list[JsonValue] = [
+        {"tag": tag.name, "pushed": tag.pushed == wanted, "served": tag.served == wanted} for tag in tags
+    ]
     members = _short(row) | {
         "pending": pending,
         "explain": tree,
-        "tags": [{"tag": tag.tag, "pushed": tag.pushed == wanted, "served": tag.served == wanted} for tag in tags],
+        "tags": named,
         "clearance": {
             "issued": format_time(clearance.issued),
             "expires": format_time(clearance.expires),
@@ -172,13 +170,13 @@ def get_tag(tag: str, repository: str) -> Response:
         found = values(conn, name, _tag(tag)) if sight is Sight.READ else None
     if found is None:
         raise ManifestUnknownError(f"tag {tag[:128]}: not known in {name}")
-    pushed = None if principal.role is Role.HOST else found.pushed
+    host = principal.role is Role.HOST
     return json_response(
         {
-            "pushed": digest_text(pushed),
+            "pushed": None if host else digest_text(found.pushed),
             "served": digest_text(found.served),
             "statement": as_json(found.statement),
-            "reason": found.reason,
+            "reason": found.reason or ("" if host else found.waiting),
         }
     )
 

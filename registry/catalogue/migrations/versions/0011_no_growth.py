@@ -25,4 +25,10 @@ def upgrade() -> None:
     op.create_index("references_by_digest", "manifest_references", ["repository", "digest", "manifest", "kind"])
     op.drop_index("images_by_state", "images")
     op.create_index("images_by_state", "images", ["state", "repository", "digest"])
+    for table in ("manifests", "images"):
+        op.drop_index(f"{table}_by_digest", table)
+        op.create_index(f"{table}_by_digest", table, ["digest", "repository"])
+    for value in ("pushed", "served"):
+        op.drop_index(f"tags_by_{value}", "tags")
+        op.create_index(f"tags_by_{value}", "tags", ["repository", value, "tag"])
     op.create_index("jobs_by_priority", "jobs", ["priority", "not_before", "id"])
