@@ -54,6 +54,8 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("audit", "show and verify the audit trail; take a decision again from its evidence"),
             ("serve", "run the registry"),
+            ("backup", "write a registry's catalogue to one file, while it works"),
+            ("restore", "read a backup into an empty database, and compare it with the store"),
             ("accounts", "make, change and remove accounts of a registry; renew secrets, invite people, end tokens"),
             ("rules", "tags that never change, quotas, and what stays, of a registry's repositories"),
             ("collect", "free what nothing needs in a registry, and show what was freed and why"),

@@ -19,6 +19,10 @@ class SettingsError(RegistryError):
         self.problems = problems
 
 
+class BackupError(RegistryError):
+    """A backup cannot be made, read or restored: says which file, and what is wrong with it or with the place."""
+
+
 class StorageError(RegistryError):
     """The store could not read or write: the engine failed. Nothing half-written is visible afterwards."""
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import select
 
 from registry.catalogue.database import Catalogue
+from registry.catalogue.schema import meta
 from registry.catalogue.uploads import forget_upload, free_uploads, old_uploads
-from registry.errors import StorageError
+from registry.errors import CatalogueError, StorageError
 from registry.settings import Settings
 from registry.store.interface import BlobStore
 from registry.store.open import open_store
+
+RESTORING: Final = "restoring"
+"""In the catalogue's `meta` from the first row of a backup that is restored until its end."""
 
 
 def prepare(settings: Settings, *, now: datetime, store: BlobStore | None = None) -> None:
@@ -28,6 +35,7 @@ def prepare(settings: Settings, *, now: datetime, store: BlobStore | None = None
     catalogue = Catalogue(settings.catalogue_url)
     try:
         catalogue.create()
+        _check_restored(catalogue)
         store = store if store is not None else open_store(settings)
         store.check()
         if settings.catalogue_url.startswith("sqlite"):
@@ -37,6 +45,15 @@ def prepare(settings: Settings, *, now: datetime, store: BlobStore | None = None
         expire_uploads(catalogue, store, before=now - timedelta(seconds=settings.limits.upload_expiry))
     finally:
         catalogue.close()
+
+
+def _check_restored(catalogue: Catalogue) -> None:
+    with catalogue.look() as conn:
+        made = conn.scalar(select(meta.c.value).where(meta.c.name == RESTORING))
+    if made is not None:
+        raise CatalogueError(
+            f"catalogue: restoring the backup of {made} did not come to its end: to be restored into a new database"
+        )
 
 
 def expire_uploads(catalogue: Catalogue, store: BlobStore, *, before: datetime) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ is missing. A database of a later revision is refused, since this code does not 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, dele
 from registry.catalogue.engines import BEGIN, BUSY_SECONDS
 from registry.catalogue.schema import meta
 from registry.errors import CatalogueError
+
+_log = logging.getLogger("pratique.catalogue")
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -41,31 +44,34 @@ def newest_revision() -> str:
     return max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def bring_up_to_date(engine: Engine) -> None:
-    """Make the revisions that are missing, or all of them in an empty database.
+def bring_up_to_date(engine: Engine, revision: str = "") -> None:
+    """Make the revisions that are missing, or all of them in an empty database; up to `revision`, if one is said.
 
     Raises:
-        CatalogueError: the database was made by later code, or by something else.
+        CatalogueError: the database was made by later code, or by something else, or is beyond `revision`.
         SQLAlchemyError: it failed; nothing was changed.
     """
+    wanted = revision or newest_revision()
     with engine.connect() as conn:
         tables = set(inspect(conn).get_table_names())
-        if _VERSION.name in tables and _revision(conn) == newest_revision():
+        if _VERSION.name in tables and _revision(conn) == wanted:
             return
     with engine.execution_options(**{BEGIN: _BEGIN[engine.dialect.name]}).connect() as conn:
         conn.detach()  # this connection does not check foreign keys: nobody else must get it
         with conn.begin():
-            _upgrade(conn)
+            _upgrade(conn, wanted)
 
 
-def _upgrade(conn: Connection) -> None:
+def _upgrade(conn: Connection, wanted: str) -> None:
     if conn.dialect.name == "postgresql":
         conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         # Instances of the release before may run: what they hold is waited for, but not while all queue up behind us.
         conn.execute(text(f"SET LOCAL lock_timeout = {BUSY_SECONDS * 1000}"))
     found = found_revision(conn)
-    if found == newest_revision():
+    if found == wanted:
         return  # another instance was here first
+    if found is not None and found > wanted:
+        raise CatalogueError(f"catalogue: its tables are of revision {found}, expected none, or {wanted} at most")
     # Late: starting on a database that is up to date must not pay for it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -73,13 +79,16 @@ def _upgrade(conn: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = conn
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each step; what was done is told below
     if found == _BEFORE_ALEMBIC:
         command.stamp(config, _FIRST)
-    command.upgrade(config, "head")
+    command.upgrade(config, wanted)
     if conn.dialect.name == "sqlite" and (broken := conn.execute(text("PRAGMA foreign_key_check")).first()):
         raise CatalogueError(f"catalogue: a row of {broken[0]} refers to a row of {broken[2]} that is not there")
     conn.execute(delete(meta).where(meta.c.name == "schema"))
     conn.execute(insert(meta).values(name="schema", value=_MOVED))
+    if found is not None:
+        _log.info("catalogue: tables brought from revision %s to %s", found, wanted)
 
 
 def found_revision(conn: Connection) -> str | None:

@@ -227,6 +227,11 @@ class Memory:
             found = conn.execute(select(_withdrawn.c.digest).where(_withdrawn.c.digest == str(statement))).first()
         return found is not None
 
+    def withdrawals(self) -> tuple[Digest, ...]:
+        """The statements that were withdrawn."""
+        with self._read() as conn:
+            return tuple(map(Digest.parse, conn.scalars(select(_withdrawn.c.digest))))
+
     def say(self, repository: str, digest: Digest, clearance: Digest | None, until: datetime, now: datetime) -> None:
         """Remember what was last said of an image: this clearance, or (None) that it is not cleared.
 
