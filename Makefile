@@ -37,10 +37,10 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 venv: $(VENV)/.dev ## make .venv with everything that checks, tests and benchmarks import
 
 .PHONY: demo
-demo: ## run the whole chain, from push to revocation; leaves nothing running
+demo: ## run the whole chain, from push to revocation; leaves nothing running [STORAGE=s3: on an S3 server]
 	@scripts/install-packages demo
-	@$(MAKE) --no-print-directory $(VENV)/.runtime
-	@$(BIN)/python -m demo
+	@$(MAKE) --no-print-directory $(VENV)/$(if $(filter s3,$(STORAGE)),.dev,.runtime)
+	@STORAGE=$(STORAGE) $(BIN)/python -m demo
 
 .PHONY: check
 check: $(VENV)/.dev ## formatting, lint, types, and the import contract

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from demo import steps
 from demo.stage import DemoFailedError, Stage
+from demo.storage import storage
 from runtime.linux import syscalls
 from tests.support import leftovers
 
@@ -25,6 +26,11 @@ def main() -> int:
     if os.geteuid() != 0:
         print("demo: needs root: it mounts, and makes namespaces and cgroups", file=sys.stderr)
         return 1
+    try:
+        kept = storage(os.environ.get("STORAGE") or "files", steps.PORT + 1)
+    except DemoFailedError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
     # Not /tmp, which is a tmpfs on Debian 13: a root index cannot be mounted from one.
     folder = Path(tempfile.mkdtemp(prefix="pratique-demo-", dir="/var/tmp"))
     folder.chmod(0o711)
@@ -35,10 +41,10 @@ def main() -> int:
     syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1)
     before = leftovers.take(os.getpid(), "pratique*")
     try:
-        steps.keys_and_registry(stage)
+        steps.keys_and_registry(stage, kept)
         registry = steps.start_registry(stage)
         steps.accounts_and_host(stage)
-        steps.images(stage, os.environ.get("DEMO_BASE", ""))
+        steps.images(stage, os.environ.get("DEMO_BASE", ""), kept)
         steps.quarantined(stage)
         steps.scanned(stage)
         steps.approved(stage)
@@ -52,7 +58,7 @@ def main() -> int:
         stage.say(_tail(folder / "registry.log"))
         return 1
     finally:
-        steps.stop_everything(stage, registry)
+        steps.stop_everything(stage, registry, kept)
         with contextlib.suppress(OSError):
             shutil.rmtree(folder)
     left = leftovers.settle(before, under=os.getpid(), cgroups="pratique*")

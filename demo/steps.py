@@ -12,6 +12,7 @@ from pathlib import Path
 from demo.catalogue import APPLICATION, DENIED, ENTRYPOINT, PATH, USER
 from demo.images import Layout, debian_root
 from demo.stage import DemoFailedError, Stage
+from demo.storage import S3, Files
 
 PORT = int(os.environ.get("DEMO_PORT", "5443"))
 REGISTRY = f"127.0.0.1:{PORT}"
@@ -48,13 +49,16 @@ keys:
 """
 
 
-def keys_and_registry(stage: Stage) -> None:
-    """Step 1, first half: keys, trust.json, and a signed policy."""
+def keys_and_registry(stage: Stage, storage: Files | S3) -> None:
+    """Step 1, first half: keys, trust.json, a signed policy, and where blobs will be."""
     stage.step("Keys, trust.json, a signed policy, and a registry")
     for name in ("rita", "ron", "rose", "alice", "bob", "shop"):
         stage.pratique("keys", "new", name, show=False)
     stage.say("made keys of three root key holders (rita, ron, rose), two officers (alice, bob) and a team (shop)")
-    (stage.folder / "registry.yaml").write_text(REGISTRY_YAML.replace("FOLDER", str(stage.folder)))
+    settings = stage.folder / "registry.yaml"
+    settings.touch(mode=0o600)  # a secret can stand there
+    settings.write_text(REGISTRY_YAML.replace("FOLDER", str(stage.folder)) + storage.settings())
+    storage.start(stage)
     key = stage.pratique("serve", "--config", "registry.yaml", "--print-key", quiet=True)
     (stage.folder / "registry.pub").write_text(key.out)
     (stage.folder / "trust.yaml").write_text(TRUST_YAML)
@@ -68,7 +72,8 @@ def keys_and_registry(stage: Stage) -> None:
 
 
 def start_registry(stage: Stage) -> subprocess.Popen[bytes]:
-    """Step 1: the registry, on loopback, with files and SQLite."""
+    """Step 1: the registry, on loopback, with SQLite, once its settings are found to be good."""
+    stage.pratique("serve", "--config", "registry.yaml", "--check")
     log = stage.folder / "registry.log"
     process = stage.start(_pratique(), "serve", "--config", "registry.yaml", log=log)
     deadline = time.monotonic() + 60
@@ -111,7 +116,7 @@ def accounts_and_host(stage: Stage) -> None:
     stage.pratique(*enrol, send=(stage.folder / "host-secret").read_text() + "\n")
 
 
-def images(stage: Stage, given: str) -> None:
+def images(stage: Stage, given: str, storage: Files | S3) -> None:
     """Step 2: a real base, an application on it, both pushed with a client that knows nothing of us."""
     stage.step("A Debian base and an application, pushed with skopeo")
     layout = Layout(stage.folder / "build")
@@ -128,6 +133,7 @@ def images(stage: Stage, given: str) -> None:
     layout.derive("base", "app", APPLICATION, User=USER)
     for tag, target in (("base", BASE), ("app", APP)):
         _push(stage, tag, target)
+    storage.look(stage)
 
 
 def quarantined(stage: Stage) -> None:
@@ -242,8 +248,8 @@ def audited(stage: Stage) -> None:
     stage.pratique("audit", "verify", REGISTRY, "--trust", "trust.json", "--account", "carol")
 
 
-def stop_everything(stage: Stage, registry: subprocess.Popen[bytes] | None) -> None:
-    """Stop what the demo started: containers, then the registry."""
+def stop_everything(stage: Stage, registry: subprocess.Popen[bytes] | None, storage: Files | S3) -> None:
+    """Stop what the demo started: containers, then the registry, then what it keeps its blobs in."""
     if (stage.folder / "state").exists():
         listed = subprocess.run(
             [_pratique(), "ps", "--all", "--json"],
@@ -262,6 +268,7 @@ def stop_everything(stage: Stage, registry: subprocess.Popen[bytes] | None) -> N
     if registry is not None and registry.poll() is None:
         registry.terminate()
         registry.wait(60)
+    storage.stop()
 
 
 def _push(stage: Stage, tag: str, target: str) -> None:
