@@ -50,12 +50,16 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Values:
-    """A tag as it is told to people; `served` is None where hosts get nothing, `reason` says why."""
+    """A tag as it is told to people; `served` is None where hosts get nothing, `reason` says why.
+
+    `waiting` says why what was pushed is not what is served, "" where it is, or nothing is.
+    """
 
     pushed: Digest
     served: Digest | None
     statement: bytes | None
     reason: str
+    waiting: str = ""
 
 
 def serve(
@@ -120,7 +124,17 @@ def values(conn: Connection, repository: str, tag: str) -> Values | None:
     if not State(row.state).may_start:
         reason = f"{row.served} is {row.state}: {row.reason}: {row.message}"
         return Values(pushed=row.pushed, served=None, statement=row.statement, reason=reason)
-    return Values(pushed=row.pushed, served=row.served, statement=row.statement, reason="")
+    waiting = "" if row.served == row.pushed else _waiting(conn, repository, row.pushed)
+    return Values(pushed=row.pushed, served=row.served, statement=row.statement, reason="", waiting=waiting)
+
+
+def _waiting(conn: Connection, repository: str, pushed: Digest) -> str:
+    """Why what was pushed to a tag is not served under it."""
+    columns = select(images.c.state, images.c.reason, images.c.message)
+    row = conn.execute(columns.where(images.c.repository == repository, images.c.digest == pushed)).first()
+    if row is None:
+        return f"{pushed} is no image that hosts are served"
+    return f"what was pushed is {row.state}: {row.reason}: {row.message}; hosts are served what was cleared before"
 
 
 def _all_signed(conn: Connection, publisher: Publisher, cleared: Cleared, tag: str) -> bool:
