@@ -24,12 +24,12 @@ from policy.statements import Withdrawal
 from registry import audit
 from registry.backup.file import Reader
 from registry.backup.make import LEFT_OUT, make_backup
-from registry.backup.restore import RESTORING, Restored, restore_backup
+from registry.backup.restore import Restored, restore_backup
 from registry.catalogue import schema
 from registry.catalogue.database import Catalogue
 from registry.errors import BackupError, CatalogueError
 from registry.places import Places
-from registry.prepare import prepare
+from registry.prepare import RESTORING, prepare
 from registry.settings import Settings, load, parse
 from registry.signer.memory import Memory
 from tests.support.bench import Bench
@@ -321,7 +321,7 @@ def test_what_officers_said_after_the_backup_is_taken_from_the_signers_memory(pl
     done = place.restore(path, place.another())
     assert done.notes == ("revocation list 2 taken from the signer's memory",)
     found = _rows(place.another())["statements"]
-    assert sorted(row[3] for row in found if row[1] == "RevocationList") == [1, 2]
+    assert {row[3] for row in found if row[1] == "RevocationList"} == {1, 2}
     (place.folder / "another.sqlite").unlink()
     done = place.restore(between, place.another())
     assert f"statement {approval} was withdrawn after the backup" in done.notes
@@ -387,6 +387,10 @@ def test_a_registry_in_use_is_lost_and_comes_back(server: Postgres) -> None:
             live.until(REPOSITORY, built.digest, "cleared")
         made = _command(live, "backup", live.folder / "backup")
         assert made.returncode == 0, made.stderr
+        again = _command(live, "backup", live.folder / "backup")
+        assert again.returncode == 1
+        assert len(again.stderr.splitlines()) == 1
+        assert "is there already" in again.stderr
         live.push(REPOSITORY, late, "late")
         live.revoke(2, digests=(second.digest,))
         live.until(REPOSITORY, second.digest, "revoked")

@@ -23,13 +23,14 @@ from sqlalchemy import Connection
 
 from ocispec.digest import Digest
 from registry.catalogue.database import Catalogue
-from registry.errors import CatalogueError, CatalogueLostError, StorageError
+from registry.errors import CatalogueConflictError, CatalogueError, CatalogueLostError, StorageError
 from registry.store.interface import BlobStore, StoredBlob, StoredDerived, Upload
 from registry.store.keys import DerivedKey
 from registry.store.s3_engine import Engine
 from registry.store.s3_time import Allowance
 
 COMMIT = "catalogue.write"
+VOLATILE = "catalogue.write, not durable"
 """How the end of a writing transaction is called among the points."""
 
 
@@ -44,6 +45,7 @@ class Fault(Enum):
     AFTER = "has its effect, and its answer is lost"
     DEATH = "has its effect, and nothing follows it"
     END = "has no effect, and nothing follows it"
+    CONFLICT = "is undone because of another transaction"
 
 
 class Plan:
@@ -124,11 +126,11 @@ def plans(scenario: Callable[[Plan], None], *, every: bool = True) -> Iterator[P
     smooth = Plan()
     scenario(smooth)
     for at, (name, changes) in enumerate(zip(smooth.names, smooth.changing, strict=True), start=1):
-        if every or not changes or name == COMMIT:
+        if every or not changes or name in {COMMIT, VOLATILE}:
             yield Plan(at, Fault.BEFORE)
         if changes:
             yield from (Plan(at, Fault.AFTER), Plan(at, Fault.DEATH))
-        if name == COMMIT:
+        if name in {COMMIT, VOLATILE}:
             yield Plan(at, Fault.END)
 
 
@@ -278,7 +280,9 @@ class FaultyCatalogue(Catalogue):
         self._plan.check_alive()
         with super().write(durable=durable, stamped=stamped) as conn:
             yield conn
-            fault = self._plan.come(COMMIT)
+            fault = self._plan.come(COMMIT if durable else VOLATILE)
+            if fault is Fault.CONFLICT:
+                raise CatalogueConflictError(f"{COMMIT}: undone because of another transaction, says the test")
             if fault is Fault.BEFORE:
                 raise CatalogueError(f"{COMMIT}: a fault of the test")
             if fault is Fault.END:

@@ -2,7 +2,8 @@
 
 It runs as the user `postgres` where the tests are root (it refuses to be root itself), listens on a socket in its own
 folder alone, and ends with the process that started it, however that ends. Its locale is not bytewise, so a
-list or comparison that leans on the locale is found; fsync is on, as in production.
+list or comparison that leans on the locale is found; fsync is on, as in
+production, where a test does not say otherwise.
 """
 
 from __future__ import annotations

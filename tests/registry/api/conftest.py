@@ -5,18 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.registry.conftest import DATABASES
+from tests.support.postgres import Postgres
 from tests.support.registry import LiveRegistry, web_registry
 
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
-    """A running registry (web processes only)."""
-    with web_registry(tmp_path_factory.mktemp("registry")) as running:
+@pytest.fixture(scope="session", params=DATABASES)
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
+    """A running registry (web processes only), on each kind of database."""
+    on: dict[str, Any] = {}
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("server")
+        on["catalogue"] = server.database()
+    with web_registry(tmp_path_factory.mktemp("registry"), **on) as running:
         yield running
     log = (running.folder / "web.log").read_text()
     assert "Traceback" not in log, log

@@ -28,7 +28,7 @@ LARGE: Final = [b"1" * (PART + 10), b"2" * 1000, b"3" * 100]
 
 Step = Callable[[World], None]
 
-_numbers = count(1)
+NUMBERS: Final = count(1)
 
 
 def nothing(at: World) -> None:
@@ -182,7 +182,7 @@ def try_all(where: Ground, before: Step, step: Step, *, every: bool = True) -> s
 
 def _one(where: Ground, before: Step, step: Step, plan: Plan) -> bool:
     """Run a scenario with one fault; False if its point was not come to."""
-    world = World(ground=where, folder=where.folder / f"world-{next(_numbers)}")
+    world = World(ground=where, folder=where.folder / f"world-{next(NUMBERS)}")
     try:
         before(world)
         world.restart(plan)
