@@ -21,7 +21,7 @@ from registry.collect.leases import Leases
 from registry.counted import CountedLog
 from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
-from registry.limits import Bodies
+from registry.limits import Bodies, Downloads
 from registry.mirror.asking import Asking
 from registry.proven import ProvenManifests
 from registry.rates import Rates
@@ -47,6 +47,7 @@ class Context:
     reads: ReadLog
     judge: JudgeQueue
     bodies: Bodies
+    downloads: Downloads
     rates: Rates
     refusals: CountedLog
     readiness: Readiness

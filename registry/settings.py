@@ -93,6 +93,22 @@ class HttpSettings:
     bodies_per_account: Annotated[
         int, Key("Blobs that one account may be sending at a time; more are answered 429.", number(1, 1024))
     ] = 16
+    bodies: Annotated[
+        int,
+        Key(
+            "Request bodies that one web process receives at a time; more are answered 429. Each has a thread beside "
+            "`threads`, so that slow ones keep nothing else waiting.",
+            number(1, 8192),
+        ),
+    ] = 128
+    downloads: Annotated[
+        int,
+        Key(
+            "Blobs that one web process sends at a time, at most half of them to one account; more are answered 429. "
+            "Each has a thread beside `threads`.",
+            number(1, 8192),
+        ),
+    ] = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

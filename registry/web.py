@@ -85,7 +85,8 @@ def serve_web(path: Path, supervised: Supervised | None = None) -> None:
         interface=Interfaces.WSGI,
         http=HTTPModes.http1,
         workers=settings.http.workers,
-        blocking_threads=settings.http.threads,
+        # Who waits for a slow client is one of `bodies` or `downloads`; `threads` are always left for others.
+        blocking_threads=settings.http.threads + settings.http.bodies + settings.http.downloads,
         backlog=BACKLOG,
         backpressure=CONNECTIONS,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),

@@ -19,6 +19,7 @@ from registry.audit import Event
 from registry.catalogue.blobs import hold_repository, is_firm, manifest_using, remove_blob, touch_blob
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
+from registry.limits import Downloads
 from registry.visibility import check_blob
 
 blueprint = Blueprint("blobs", __name__)
@@ -26,7 +27,12 @@ blueprint = Blueprint("blobs", __name__)
 _log = logging.getLogger("pratique.registry")
 
 CHUNK: Final = 512 * 1024
-"""Bytes that are sent at a time."""
+SMALL_CHUNK: Final = 64 * 1024
+"""Bytes that are sent at a time, to FEW clients and to each of more; the server keeps some for who reads slowly."""
+
+FEW: Final = 16
+
+_MEDIA_TYPE: Final = "application/octet-stream"
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
@@ -54,20 +60,26 @@ def get_blob(name: str, digest: str) -> Response:
     headers["Content-Length"] = str(length)
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
-    body: Iterator[bytes] | None = None
     if request.method == "HEAD":
         _promise(repository, wanted)
         if settled:
             # A promise is of half the grace: given again, it may be of so much less.
             offer(None, seconds=context().settings.collect.grace / 16)
-    else:
+        return Response(None, status=status, headers=headers, content_type=_MEDIA_TYPE)
+    over = context().downloads.begin(principal.name)
+    try:
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
         read = (f"{repository}@{wanted}", "blob")
         context().reads.note(principal=principal.name, source=source(), subject=read[0], after=read[1])
         if settled:
             offer(*read)
-        body = _sent(stream, length, wanted)
-    return Response(body, status=status, headers=headers, content_type="application/octet-stream")
+        body = _sent(stream, length, wanted, context().downloads)
+        answer = Response(body, status=status, headers=headers, content_type=_MEDIA_TYPE)
+    except BaseException:
+        over()
+        raise
+    answer.call_on_close(over)
+    return answer
 
 
 def _redirected(repository: str, digest: Digest, address: str) -> Response:
@@ -138,7 +150,7 @@ def _asked_range(size: int) -> tuple[int, int, int]:
     return start, end - start + 1, 206
 
 
-def _sent(stream: BinaryIO, length: int, digest: Digest) -> Iterator[bytes]:
+def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Downloads) -> Iterator[bytes]:
     """The bytes of a blob that were promised.
 
     Raises:
@@ -146,7 +158,7 @@ def _sent(stream: BinaryIO, length: int, digest: Digest) -> Iterator[bytes]:
     """
     sent = 0
     with stream:
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(CHUNK if downloads.count() <= FEW else SMALL_CHUNK):
             sent += len(chunk)
             yield chunk
     if sent != length:

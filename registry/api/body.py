@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from flask import request
+from flask import g, request
 
 from registry.context import context, peer
 from registry.errors import BodyCutOffError, CodingError, TooLargeError
@@ -73,6 +73,7 @@ class Body:
 
         Raises:
             TooLargeError: more came than `limit`.
+            TooManyRequestsError: this process receives as many bodies already as it may.
         """
         started = paused = time.monotonic()
         deadline = context().settings.http.body_deadline
@@ -123,8 +124,8 @@ def drain() -> None:
     what they were answered.
     """
     ends = time.monotonic() + DRAIN_SECONDS
-    with context().bodies.watched(peer()):
-        while time.monotonic() < ends and request.stream.read(READ):
+    with context().bodies.drained(peer()) as room:
+        while room and time.monotonic() < ends and request.stream.read(READ):
             pass
 
 
@@ -134,5 +135,8 @@ def whole_body(*, limit: int) -> bytes:
     Raises:
         TooLargeError: more than `limit` bytes.
         BodyCutOffError: less than was announced.
+        TooManyRequestsError: too many are being sent.
     """
-    return b"".join(Body(limit=limit, length=announced()).to_the_end())
+    who = getattr(g, "principal", None)
+    with context().bodies.one(who.name if who is not None else peer(), "short bodies"):
+        return b"".join(Body(limit=limit, length=announced()).to_the_end())

@@ -103,7 +103,7 @@ def test_an_idle_connection_of_the_same_address_may_stay(live: LiveRegistry) -> 
 
 
 def test_an_account_sends_a_bounded_number_of_blobs_at_a_time() -> None:
-    bodies = Bodies(2)
+    bodies = Bodies(2, 8)
     with (
         bodies.one("a"),
         bodies.one("a"),
@@ -117,7 +117,7 @@ def test_an_account_sends_a_bounded_number_of_blobs_at_a_time() -> None:
 
 
 def test_a_body_is_slow_by_what_came_over_the_whole_time() -> None:
-    bodies = Bodies(1)
+    bodies = Bodies(1, 8)
     with bodies.watched("198.51.100.1") as fast, bodies.watched("198.51.100.2") as slow:
         start = min(fast.marked, slow.marked)
         fast.received, slow.received = 20_000, 100
