@@ -62,6 +62,12 @@ CONNECTIONS: Final = 512
 PER_ADDRESS: Final = 64
 """Connections from one address (IPv6: one /64) at a time."""
 
+AT_ONCE: Final = 16
+"""Connections that are taken before others are seen to."""
+
+HASTE_SECONDS: Final = 2.0
+"""How long, at a stop, requests may still come on connections that are there."""
+
 THREADS: Final = 4
 POLL_SECONDS: Final = 0.25
 
@@ -130,36 +136,50 @@ class Listener:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=NAME)
         self._all: dict[asyncio.Task[None], str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     async def run(self, stop: Callable[[], bool], ready: Callable[[], object], *, patience: float) -> None:
         """Serve until `stop` says so; then those who are there have so many seconds."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_say_quietly)
         self._listener.setblocking(False)
-        accepting = loop.create_task(self._accept())
+        self._listen()
         ready()
-        while not stop() and not accepting.done():
+        while not stop():
             await asyncio.sleep(POLL_SECONDS)
-        accepting.cancel()
+        loop.remove_reader(self._listener)
+        self._stopping = True
         self._listener.close()
+        # Who was about to ask may still do so; whoever does not is not waited for.
+        await self._empty(HASTE_SECONDS)
         for task in tuple(self._waiting):
             task.cancel()
-        if self._all:
-            await asyncio.wait(self._all, timeout=patience)
+        await self._empty(patience)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    async def _empty(self, seconds: float) -> None:
+        if self._all:
+            await asyncio.wait(tuple(self._all), timeout=seconds)
+
+    def _listen(self) -> None:
+        if not self._stopping:
+            asyncio.get_running_loop().add_reader(self._listener, self._take)
+
+    def _take(self) -> None:
+        for _ in range(AT_ONCE):
             try:
-                connection, address = await loop.sock_accept(self._listener)
+                connection, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
-                # No descriptor is free, or the client has gone: the next try may do.
+                # No descriptor is free: one will be.
                 _log.warning("a connection was not taken: %s", error.strerror)
-                await asyncio.sleep(POLL_SECONDS)
-                continue
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener)
+                loop.call_later(POLL_SECONDS, self._listen)
+                return
+            connection.setblocking(False)
             self._admit(connection, str(address[0]))
-            await asyncio.sleep(0)  # there may always be one more that waits
 
     def _admit(self, connection: socket.socket, address: str) -> None:
         network = network_of(address)

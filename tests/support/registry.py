@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import yaml
@@ -43,11 +44,12 @@ class Answer:
 
 @dataclass(slots=True, kw_only=True)
 class LiveRegistry:
-    """A registry that runs; `secrets` by account name."""
+    """A registry that runs; `secrets` by account name, `tls` whom the tests trust where it serves TLS."""
 
     folder: Path
     settings: Settings
     secrets: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -126,7 +128,11 @@ class LiveRegistry:
         self, method: str, path: str, *, account: str | None = "pusher", body: bytes | None = None, **headers: str
     ) -> Answer:
         """One request on a connection of its own; `headers` with `_` for `-`."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = (
+            HTTPConnection("127.0.0.1", self.port, timeout=60)
+            if self.tls is None
+            else HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.tls)
+        )
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if account is not None:
             named |= self.header(account)
