@@ -20,23 +20,25 @@ SECRET: Final = "a-secret-of-the-tests"
 
 
 @contextmanager
-def s3_server(folder: Path, *, smallest_part: int = 5 * 2**20) -> Iterator[str]:
+def s3_server(folder: Path, *, smallest_part: int = 5 * 2**20, tls: tuple[Path, Path] | None = None) -> Iterator[str]:
     """The endpoint of a new, empty server; its log goes to `folder`.
 
     All parts of a multipart upload but the last have `smallest_part` bytes at least, Amazon's limit if none is said.
+    With `tls`, a certificate chain and its key, it is reached by https.
     """
     port = free_port()
+    secure = ["-s", "-c", str(tls[0]), "-k", str(tls[1])] if tls is not None else []
     log = folder / "moto.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), *secure],
             stdout=output,
             stderr=output,
             env={**os.environ, "S3_UPLOAD_PART_MIN_SIZE": str(smallest_part)},
         )
     try:
         wait_for_port(port, process, log, seconds=60)
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if secure else 'http'}://127.0.0.1:{port}"
     finally:
         end(process)
 
@@ -47,6 +49,7 @@ def bucket(
     *,
     access_key: str = "tester",
     secret_key: str = SECRET,
+    ca_file: Path | None = None,
     part_size: int = 5 * 2**20,
     **settings: Any,
 ) -> S3Settings:
@@ -57,6 +60,7 @@ def bucket(
         region_name="us-east-1",
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
+        verify=str(ca_file) if ca_file is not None else None,
     )
     client.create_bucket(Bucket=name)
     client.close()
@@ -65,6 +69,7 @@ def bucket(
         access_key=access_key,
         secret_key=secret_key,
         endpoint=endpoint,
+        ca_file=ca_file,
         part_size=part_size,
         **settings,
     )
