@@ -393,10 +393,10 @@ class SteppedCatalogue(Catalogue):
             yield conn
 
     @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, stamped: bool = True) -> Iterator[Connection]:
         """See `Catalogue`."""
         self._scheduler().point()
-        with self._scheduler().whole(), super().write(durable=durable) as conn:
+        with self._scheduler().whole(), super().write(durable=durable, stamped=stamped) as conn:
             yield conn
 
     def _statement(
