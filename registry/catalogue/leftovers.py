@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, exists, func, literal, select, tuple_
 from ocispec.digest import Digest
 from registry.catalogue.among import among
 from registry.catalogue.lookups import there_is
+from registry.catalogue.manifests import forget_content
 from registry.catalogue.schema import (
     blobs,
     clearances,
@@ -54,8 +55,7 @@ def lost_contents(conn: Connection, after: Digest | None, limit: int) -> list[tu
 
 def drop_contents(conn: Connection, digests: Sequence[Digest]) -> int:
     """Remove the bytes of manifests that no repository has; returns how many."""
-    there = there_is(manifests.c.digest == contents.c.digest)
-    return int(conn.execute(delete(contents).where(contents.c.digest.in_(digests), ~there)).rowcount)
+    return sum(forget_content(conn, digest) for digest in digests)
 
 
 def lost_layers(conn: Connection, after: Digest | None, limit: int) -> list[tuple[Digest, bool]]:

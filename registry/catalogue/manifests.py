@@ -305,12 +305,21 @@ def remove_manifest(conn: Connection, repository: str, digest: Digest) -> bool:
     if gone is None:
         return False
     count(conn, repository, gone.pushed_by, Amount(bytes=-gone.size, manifests=-1))
-    # Another repository may just be taking the same bytes in: they stay then.
-    if take_name(conn, _content(digest)):
-        used = select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)
-        if conn.scalar(used) is None:
-            conn.execute(delete(contents).where(contents.c.digest == digest))
+    forget_content(conn, digest)
     return True
+
+
+def forget_content(conn: Connection, digest: Digest) -> bool:
+    """Remove a manifest's bytes if no repository has it; True if they are gone.
+
+    Another repository may just be taking the same bytes in: they stay then.
+    """
+    if not take_name(conn, _content(digest)):
+        return False
+    used = select(manifests.c.digest).where(manifests.c.digest == digest).limit(1)
+    if conn.scalar(used) is not None:
+        return False
+    return bool(conn.execute(delete(contents).where(contents.c.digest == digest)).rowcount)
 
 
 def _content(digest: Digest) -> str:

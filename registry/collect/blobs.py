@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -48,12 +49,11 @@ def release_blobs(run: Run) -> None:
 
 
 def _release(run: Run, repository: str, loose: list[HeldBlob]) -> None:
-    gone = loose
-    if not run.dry:
-        with run.catalogue.write() as conn:
-            hold_repository(conn, repository)
-            gone = [held for held in loose if drop_loose(conn, repository, held.digest, before=run.old)]
-    for held in gone:
+    def drop(conn: Connection) -> list[HeldBlob]:
+        hold_repository(conn, repository)
+        return [held for held in loose if drop_loose(conn, repository, held.digest, before=run.old)]
+
+    for held in loose if run.dry else run.catalogue.change(drop):
         run.tally.note(Reason.NOT_NEEDED, f"{repository}@{held.digest}", held.size)
 
 
@@ -100,12 +100,15 @@ def delete(run: Run, doomed: list[Doomed], mark: Callable[[Connection, Doomed], 
         if run.dry:
             _count(run, batch)
             continue
-        with run.catalogue.write() as conn:
-            marks = [mark(conn, blob) for blob in batch]
+        marks = run.catalogue.change(partial(_marks, mark, batch))
         for found in marks:
             if found in {Mark.BUSY, Mark.LEASED}:
                 run.tally.leave(found.value)
         _delete_bytes(run, [blob for blob, found in zip(batch, marks, strict=True) if found is Mark.MARKED])
+
+
+def _marks(mark: Callable[[Connection, Doomed], Mark], batch: list[Doomed], conn: Connection) -> list[Mark]:
+    return [mark(conn, blob) for blob in batch]
 
 
 def _delete_bytes(run: Run, marked: list[Doomed]) -> None:
@@ -127,8 +130,8 @@ def _delete_bytes(run: Run, marked: list[Doomed]) -> None:
                 failures = 0
     finally:
         if gone:
-            with run.catalogue.write(durable=False) as conn:
-                forget_deleted(conn, [blob.digest for blob in gone], run=run.attempt)
+            digests = [blob.digest for blob in gone]
+            run.catalogue.change(lambda conn: forget_deleted(conn, digests, run=run.attempt), durable=False)
             _count(run, gone)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from sqlalchemy import Connection
+
 from registry.access import REGISTRY, tag_subject
 from registry.catalogue.blobs import hold_repository
 from registry.catalogue.garbage import KnownManifest, known_manifest, known_manifests
@@ -37,13 +39,13 @@ def drop_manifests(run: Run) -> None:
 
 def _drop(run: Run, rules: RuleSet, repository: str, stays_for: timedelta | None, doomed: list[KnownManifest]) -> None:
     """Look at each again, in the transaction that removes it."""
-    removed: list[tuple[KnownManifest, Reason]] = []
-    with run.catalogue.read() if run.dry else run.catalogue.write() as conn:
+
+    def drop(conn: Connection) -> list[tuple[KnownManifest, Reason]] | None:
+        removed: list[tuple[KnownManifest, Reason]] = []
         if not run.dry:
             hold_repository(conn, repository)
             if rules_to_keep(conn) is not rules:
-                run.tally.leave("rules changed")
-                return
+                return None
         for suspect in doomed:
             found = known_manifest(conn, repository, suspect.digest, running_since=run.running_since)
             why = _why(run, found, stays_for, run.started) if found is not None else None
@@ -53,7 +55,16 @@ def _drop(run: Run, rules: RuleSet, repository: str, stays_for: timedelta | None
                 continue
             if run.dry or _remover(run, why).manifest(conn, repository, found.digest):
                 removed.append((found, why))
-    for found, why in removed:
+        return removed
+
+    if run.dry:
+        with run.catalogue.read() as conn:
+            gone = drop(conn)
+    else:
+        gone = run.catalogue.change(drop)
+    if gone is None:
+        run.tally.leave("rules changed")
+    for found, why in gone or ():
         run.tally.note(why, f"{repository}@{found.digest}", found.size)
 
 

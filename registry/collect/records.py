@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
@@ -27,7 +28,7 @@ from registry.catalogue.leftovers import (
     old_decisions,
 )
 from registry.catalogue.mirrored import forget_lookups
-from registry.catalogue.running import forget_pulls, forget_reports
+from registry.catalogue.running import Image, forget_pulls, forget_reports
 from registry.collect.report import Reason
 from registry.collect.run import BATCH, PAGE, Run, batches
 
@@ -40,25 +41,35 @@ LONG_DEAD: Final = timedelta(days=1)
 
 def drop_decisions_beyond(run: Run) -> None:
     """Remove the decisions on each image that are not among the newest, nor in use."""
-    now = run.started
-    keep, gone_before = run.settings.decisions, now - timedelta(seconds=run.settings.removed)
+    keep = run.settings.decisions
     for page in run.pages(
         lambda conn, after: decided_images(conn, after, PAGE), lambda found: (found.repository, found.image)
     ):
         for batch in batches([found for found in page if found.taken > keep or not found.there]):
             run.beat()
-            with run.catalogue.read() if run.dry else run.catalogue.write() as conn:
-                doomed = [
-                    (found, digest, size)
-                    for found in batch
-                    for digest, size in old_decisions(
-                        conn, found, keep=keep, now=now, gone_before=gone_before, rests_on=rests_on
-                    )
-                ]
-                if not run.dry:
-                    drop_decisions(conn, [digest for _, digest, _ in doomed])
+            if run.dry:
+                with run.catalogue.read() as conn:
+                    doomed = _old(run, batch, conn)
+            else:
+                doomed = run.catalogue.change(partial(_drop_old, run, batch))
             for found, digest, size in doomed:
                 run.tally.note(Reason.DECISION, _shown(found, digest), size)
+
+
+def _old(run: Run, batch: list[Decided], conn: Connection) -> list[tuple[Decided, Digest, int]]:
+    gone_before = run.started - timedelta(seconds=run.settings.removed)
+    keep, now = run.settings.decisions, run.started
+    return [
+        (found, digest, size)
+        for found in batch
+        for digest, size in old_decisions(conn, found, keep=keep, now=now, gone_before=gone_before, rests_on=rests_on)
+    ]
+
+
+def _drop_old(run: Run, batch: list[Decided], conn: Connection) -> list[tuple[Decided, Digest, int]]:
+    doomed = _old(run, batch, conn)
+    drop_decisions(conn, [digest for _, digest, _ in doomed])
+    return doomed
 
 
 def drop_leftovers(run: Run) -> None:
@@ -70,14 +81,12 @@ def drop_leftovers(run: Run) -> None:
     before, asked_before = run.old, run.started - LOOKED_UP
     _repeat(run, "keys of statements that ended", lambda conn: drop_statement_keys(conn, before=before, limit=BATCH))
     _repeat(run, "what other registries said", lambda conn: forget_lookups(conn, before=asked_before, limit=PAGE))
-    with run.catalogue.write() as conn:
-        _note(run, "hosts' reports", forget_reports(conn, run.running_since))
-        _note(run, "leases", forget_leases(conn, run.clock() - LONG_DEAD))
-    after = None
+    _note(run, "hosts' reports", run.catalogue.change(lambda conn: forget_reports(conn, run.running_since)))
+    _note(run, "leases", run.catalogue.change(lambda conn: forget_leases(conn, run.clock() - LONG_DEAD)))
+    after: Image | None = None
     while True:
         run.beat()
-        with run.catalogue.write(durable=False) as conn:
-            after = forget_pulls(conn, after, PAGE)
+        after = run.catalogue.change(partial(forget_pulls, after=after, limit=PAGE), durable=False)
         if after is None:
             break
 
@@ -110,8 +119,7 @@ def _drop(
         for batch in batches([digest for digest, there in page if not there]):
             dropped = len(batch)
             if not run.dry:
-                with run.catalogue.write() as conn:
-                    dropped = drop(conn, batch)
+                dropped = run.catalogue.change(partial(_dropped, drop, batch))
             _note(run, batch[0], dropped)
 
 
@@ -120,9 +128,12 @@ def _repeat(run: Run, what: str, drop: Callable[[Connection], int]) -> None:
     dropped = 1
     while dropped:
         run.beat()
-        with run.catalogue.write(durable=False) as conn:
-            dropped = drop(conn)
+        dropped = run.catalogue.change(drop, durable=False)
         _note(run, what, dropped)
+
+
+def _dropped(drop: Callable[[Connection, list[Digest]], int], batch: list[Digest], conn: Connection) -> int:
+    return drop(conn, batch)
 
 
 def _note(run: Run, what: object, times: int) -> None:

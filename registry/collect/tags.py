@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
+
 from registry.access import REGISTRY
 from registry.catalogue.blobs import hold_repository
 from registry.catalogue.garbage import KnownTag, known_tags, repository_names
@@ -76,19 +78,22 @@ def _untag(run: Run, rules: RuleSet, repository: str) -> None:
 
 def _remove(run: Run, rules: RuleSet, repository: str, doomed: list[tuple[KnownTag, Verdict]]) -> None:
     """Remove tags that are still as they were when they were judged, under rules that are still the same."""
-    removed: list[tuple[KnownTag, Verdict]] = []
-    with run.catalogue.write() as conn:
+
+    def remove(conn: Connection) -> list[tuple[KnownTag, Verdict]] | None:
         hold_repository(conn, repository)
         if rules_to_keep(conn) is not rules:
-            run.tally.leave("rules changed")
-            return
+            return None
         names = [tag.tag for tag, _ in doomed]
         still = set(known_tags(conn, repository, running_since=run.running_since, names=names))
-        for tag, verdict in doomed:
-            if tag in still:
-                _remover(run, verdict.reason).tag(conn, repository, tag.tag)
-                removed.append((tag, verdict))
-    for tag, verdict in removed:
+        found = [(tag, verdict) for tag, verdict in doomed if tag in still]
+        for tag, verdict in found:
+            _remover(run, verdict.reason).tag(conn, repository, tag.tag)
+        return found
+
+    removed = run.catalogue.change(remove)
+    if removed is None:
+        run.tally.leave("rules changed")
+    for tag, verdict in removed or ():
         _note(run, repository, tag, verdict)
 
 
