@@ -12,7 +12,8 @@ handed in later. Without them everything stays quarantined.
     certificates  the web's user; gives tokens for client certificates, if the settings say where
     web      own user
 
-`supervise.py` keeps them running, reloads and stops them.
+`supervise.py` keeps them running, reloads and stops them; all but the keeper are forked from here (`forked.py`). What
+reads the key as a registry starts does so in a process of its own.
 """
 
 from __future__ import annotations
@@ -27,21 +28,25 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policy.key_files import read_public
 from registry import notify, processes
 from registry.errors import SettingsError
-from registry.first import FirstStart, first_start, make_key
+from registry.forked import Forked, apart, preload
 from registry.listening import inherited_listener, open_listener
 from registry.places import Places
 from registry.settings import Settings, load
-from registry.settings_record import record_settings
-from registry.signer.identity import adopt
-from registry.supervise import Appears, Process, Ready, Says, Signals, Supervisor
+from registry.supervise import Appears, Child, Process, Ready, Says, Signals, Supervisor
+
+if TYPE_CHECKING:
+    from registry.first import FirstStart
 
 READY: Final = "pratique registry"
 """How the line on standard output begins that says that the registry can be used."""
+
+_FORKED: Final = ("registry.signer.process", "registry.judge.process", "registry.web")
+"""What is imported before anything is forked; what else some registries run has little beside."""
 
 _log = logging.getLogger("pratique.serve")
 
@@ -63,9 +68,8 @@ def serve(settings_path: Path) -> int:
         second: socket.socket | None = None
         if at := _value(settings, "certificates.listen"):
             second = stack.enter_context(open_listener(str(at), "certificates.listen"))
-        first = first_start(settings, now=processes.utc_now())
-        record_settings(settings, settings_path.absolute(), processes.utc_now)
-        _tell(first)
+        os.umask(0o007)
+        _tell(apart(lambda: _first_start(settings, settings_path.absolute())))
         run = _Run(path=settings_path.absolute(), settings=settings, listener=listener, second=second)
         run.prepare()
         supervisor = run.supervisor(signals)
@@ -86,6 +90,8 @@ def print_key(settings_path: Path) -> int:
         RegistryError, TrustError, OSError: as `serve`.
     """
     processes.log_to_stderr("serve")
+    from registry.first import make_key  # noqa: PLC0415 -- as in `_first_start`
+
     key = make_key(load(settings_path))
     sys.stdout.write(key.pem.decode())
     return 0
@@ -98,8 +104,21 @@ def adopt_signer(settings_path: Path) -> int:
         RegistryError, TrustError: as `registry.signer.identity.adopt`.
     """
     processes.log_to_stderr("serve")
+    from registry.signer.identity import adopt  # noqa: PLC0415 -- as in `_first_start`
+
     sys.stdout.write(f"catalogue and memory belong to the signer with key {adopt(load(settings_path))} now\n")
     return 0
+
+
+def _first_start(settings: Settings, path: Path) -> FirstStart:
+    """What a start does before its processes; nothing of it stays in the supervisor's memory."""
+    # Not before the settings are known: metrics are kept where they say as soon as their module is imported.
+    from registry.first import first_start  # noqa: PLC0415
+    from registry.settings_record import record_settings  # noqa: PLC0415
+
+    first = first_start(settings, now=processes.utc_now())
+    record_settings(settings, path, processes.utc_now)
+    return first
 
 
 def _tell(first: FirstStart) -> None:
@@ -145,6 +164,9 @@ class _Run:
         shutil.rmtree(places.metrics, ignore_errors=True)
         places.metrics.mkdir(mode=0o770)
         self._tell_level(self.settings)
+        if self.settings.metrics.listen:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(places.metrics)
+        preload(_FORKED, once=(("registry.signer.process", "warm_signing"), ("registry.judge.warm", "warm")))
 
     def supervisor(self, signals: Signals) -> Supervisor:
         """Who keeps them running; nothing is started yet."""
@@ -179,8 +201,9 @@ class _Run:
 
     def _process(self, name: str, arguments: Sequence[str], ready: Ready, *, renewed: bool = False) -> Process:
         kind, *rest = arguments
-        command = [sys.executable, "-m", "registry.run", kind, str(self.path), *rest]
-        return Process(name=name, launch=lambda: (self._start(command), ready), renewed=renewed)
+        words = [kind, str(self.path), *rest]
+        start = self._start_alone if kind == "keeper" else self._fork_inner
+        return Process(name=name, launch=lambda: (start(words), ready), renewed=renewed)
 
     def _fronts(self, settings: Settings) -> list[Process]:
         """Those whom clients reach: replaced at a reload, each at the same socket."""
@@ -190,13 +213,13 @@ class _Run:
         return made
 
     def _front(self, name: str, module: str, listener: socket.socket, count: int) -> Process:
-        def launch() -> tuple[subprocess.Popen[bytes], Ready]:
+        def launch() -> tuple[Child, Ready]:
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
-            given = (listener.fileno(), writer)
-            command = [sys.executable, "-m", module, str(self.path), *map(str, given)]
+            words = [str(self.path), str(listener.fileno()), str(writer)]
+            others = [each for each in (self.listener, self.second) if each is not None and each is not listener]
             try:
-                return self._start(command, given), Says(reader, count)
+                return Forked(module, words, closed=others), Says(reader, count)
             finally:
                 os.close(writer)
 
@@ -207,13 +230,14 @@ class _Run:
         if self.second is not None:
             self.second.close()
 
-    def _start(self, command: Sequence[str], descriptors: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-        environment = dict(os.environ)
-        if self.settings.metrics.listen:
-            environment["PROMETHEUS_MULTIPROC_DIR"] = str(Places(self.settings).metrics)
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=descriptors, env=environment
-        )
+    def _fork_inner(self, words: Sequence[str]) -> Child:
+        sockets = [each for each in (self.listener, self.second) if each is not None]
+        return Forked("registry.run", words, closed=sockets)
+
+    def _start_alone(self, words: Sequence[str]) -> Child:
+        """The keeper: what it forks reads hostile input, and is forked again and again, so it is small."""
+        command = [sys.executable, "-m", "registry.run", *words]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _reload(self) -> list[Process]:
         """Those in front by the settings as they are now; the others are told what is logged.
@@ -227,6 +251,8 @@ class _Run:
             before, now = _value(self.settings, key), _value(settings, key)
             if before != now:
                 raise SettingsError(f"setting {key}: got {now}, was {before}: this needs a restart")
+        from registry.settings_record import record_settings  # noqa: PLC0415 -- as in `_first_start`
+
         record_settings(settings, self.path, processes.utc_now)
         processes.log_to_stderr("serve", settings.log)
         self._tell_level(settings)

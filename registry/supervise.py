@@ -112,7 +112,32 @@ class Says:
         os.close(self.reader)
 
 
-Launch = Callable[[], tuple[subprocess.Popen[bytes], Ready]]
+class Child(Protocol):
+    """A process that was started; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, and its session's."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, once `poll` or `wait` has seen it."""
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None, /) -> int | None:
+        """Its exit code, once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not, after so many seconds.
+        """
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+
+Launch = Callable[[], tuple[Child, Ready]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +150,7 @@ class Process:
     name: str
     launch: Launch
     renewed: bool = False
-    popen: subprocess.Popen[bytes] | None = None
+    popen: Child | None = None
     ready: Ready | None = None
     started: list[float] = field(default_factory=list)
 

@@ -22,6 +22,7 @@ _log = logging.getLogger("pratique.keeper")
 
 def run(settings: Settings, _number: int) -> None:
     """Serve until SIGTERM."""
+    processes.stand_back()
     places, judge = Places(settings), processes.judge_uid(settings)
     listener = bind(places.keeper_socket, socket.SOCK_SEQPACKET, mode=0o600, owner=(judge, -1))
     warm()

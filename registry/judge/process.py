@@ -38,6 +38,7 @@ _CHILDREN_A_PROCESSOR: Final = 2
 
 def run(settings: Settings, number: int) -> None:
     """Work until SIGTERM."""
+    processes.stand_back()
     store, catalogue = open_store(settings), Catalogue(settings.catalogue_url, connections=4)
     collected = open_store(settings)
     with catalogue.read():
