@@ -87,7 +87,7 @@ class Run:
         """
         now = time.monotonic()
         if now - self._beat >= BEAT_SECONDS:
-            with self.catalogue.write(durable=False) as conn:
+            with self.catalogue.write(durable=False, stamped=False) as conn:
                 renew_collection(conn, self.id, self.attempt, until=self.clock() + self.silence)
             self._beat = now
 
@@ -95,7 +95,7 @@ class Run:
         """Write down what was taken away since the last time, one by one."""
         tally = self.tally
         if tally.pending:
-            with self.catalogue.write(durable=False) as conn:
+            with self.catalogue.write(durable=False, stamped=False) as conn:
                 add_collected(conn, self.id, tally.listed, tally.pending)
             tally.listed += len(tally.pending)
             tally.pending.clear()
