@@ -91,6 +91,9 @@ def target() -> Iterator[Target]:
             live.push_blob(repository, b"loose")
             live.approve(repository, base, "base", live.ring.alice, live.ring.bob)
         live.until(REPOSITORY, base.digest, "cleared")
+        for name, kind in (("spare", "robot"), ("guest", "person")):
+            account = json.dumps({"name": name, "role": "pusher", "kind": kind}).encode()
+            live.api("POST", "/api/v1/accounts", account="admin", body=account)
         path = f"/api/v1/decisions/{base.digest}/{REPOSITORY}"
         decision = json.loads(live.request("GET", path, account="officer").body)
         digests = {
@@ -105,6 +108,7 @@ def target() -> Iterator[Target]:
             "POST /api/v1/statements": (dsse.MEDIA_TYPE, json.loads(approval)),
             "POST /api/v1/trust": (dsse.MEDIA_TYPE, json.loads(live.ring.envelope)),
             "PUT /api/v1/rules": (JSON, {"pattern": "other/*", "kind": "immutable", "value": {"tags": ["v*"]}}),
+            "PATCH /api/v1/accounts/{account}": (JSON, {"grants": ["team/*:pull"], "certificates": ["dns:spare.test"]}),
             "POST /api/v1/bootstrap": (JSON, {"token": live.token, "name": "second"}),
         }
         yield Target(live=live, session=session, digests=digests, documents=documents)
@@ -127,6 +131,8 @@ def known(target: Target, case: Case[Any], name: str, chosen: int) -> object | N
             return every[chosen % len(every)]
         case "upload_id":
             return target.upload()
+        case "account" if case.method != "DELETE":
+            return "guest" if "invitation" in case.path else "spare"
         case _:
             return None
 
