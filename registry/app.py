@@ -24,7 +24,7 @@ from registry.counted import CountedLog
 from registry.errors import AddressTooLongError
 from registry.identity.open import IdentityParts, open_identity
 from registry.judge.queue import JudgeQueue
-from registry.limits import Bodies, Downloads
+from registry.limits import Bodies, Shares
 from registry.mirror.asking import Asking
 from registry.mirror.mirrors import Mirrors
 from registry.places import Places
@@ -113,7 +113,7 @@ def make_context(
         reads=ReadLog(audit, clock, _writer(catalogue)),
         judge=judge,
         bodies=Bodies(settings.http.bodies_per_account, settings.http.bodies),
-        downloads=Downloads(settings.http.downloads),
+        downloads=Shares("downloads", settings.http.downloads, settings.http.downloads // 2),
         rates=Rates(settings.rates),
         refusals=CountedLog(catalogue, audit, clock, Event.REFUSED),
         readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),

@@ -21,7 +21,7 @@ from registry.collect.leases import Leases
 from registry.counted import CountedLog
 from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
-from registry.limits import Bodies, Downloads
+from registry.limits import Bodies, Shares
 from registry.mirror.asking import Asking
 from registry.proven import ProvenManifests
 from registry.rates import Rates
@@ -47,7 +47,7 @@ class Context:
     reads: ReadLog
     judge: JudgeQueue
     bodies: Bodies
-    downloads: Downloads
+    downloads: Shares
     rates: Rates
     refusals: CountedLog
     readiness: Readiness

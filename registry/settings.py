@@ -100,7 +100,7 @@ class HttpSettings:
             "`threads`, so that slow ones keep nothing else waiting.",
             number(1, 8192),
         ),
-    ] = 128
+    ] = 256
     downloads: Annotated[
         int,
         Key(

@@ -19,7 +19,7 @@ from registry.audit import Event
 from registry.catalogue.blobs import hold_repository, is_firm, manifest_using, remove_blob, touch_blob
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
-from registry.limits import Downloads
+from registry.limits import Shares
 from registry.visibility import check_blob
 
 blueprint = Blueprint("blobs", __name__)
@@ -150,7 +150,7 @@ def _asked_range(size: int) -> tuple[int, int, int]:
     return start, end - start + 1, 206
 
 
-def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Downloads) -> Iterator[bytes]:
+def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Shares) -> Iterator[bytes]:
     """The bytes of a blob that were promised.
 
     Raises:

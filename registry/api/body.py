@@ -12,7 +12,8 @@ from typing import Final
 
 from flask import g, request
 
-from registry.context import context, peer
+from registry.access import Principal
+from registry.context import context, peer, source
 from registry.errors import BodyCutOffError, CodingError, TooLargeError
 from registry.telemetry.environ import RECEIVED
 
@@ -77,7 +78,7 @@ class Body:
         """
         started = paused = time.monotonic()
         deadline = context().settings.http.body_deadline
-        with context().bodies.watched(peer()) as progress:
+        with context().bodies.watched(peer(), _sender()) as progress:
             while chunk := request.stream.read(self._wanted()):
                 self._received += len(chunk)
                 progress.received = request.environ[RECEIVED] = self._received
@@ -124,7 +125,7 @@ def drain() -> None:
     what they were answered.
     """
     ends = time.monotonic() + DRAIN_SECONDS
-    with context().bodies.drained(peer()) as room:
+    with context().bodies.drained(peer(), _sender()) as room:
         while room and time.monotonic() < ends and request.stream.read(READ):
             pass
 
@@ -137,6 +138,11 @@ def whole_body(*, limit: int) -> bytes:
         BodyCutOffError: less than was announced.
         TooManyRequestsError: too many are being sent.
     """
-    who = getattr(g, "principal", None)
-    with context().bodies.one(who.name if who is not None else peer(), "short bodies"):
+    with context().bodies.one(_sender(), "short bodies"):
         return b"".join(Body(limit=limit, length=announced()).to_the_end())
+
+
+def _sender() -> str:
+    """Whose body this is: an account's, or of somebody whom only the address tells."""
+    principal: Principal | None = g.get("principal")
+    return principal.name if principal is not None else source()

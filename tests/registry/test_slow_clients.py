@@ -15,7 +15,7 @@ import pytest
 from ocispec.digest import Digest
 from registry.access import Role
 from registry.errors import TooManyRequestsError
-from registry.limits import Bodies, Downloads
+from registry.limits import Bodies, Shares
 from tests.support.images import image
 from tests.support.registry import LiveRegistry, web_registry
 
@@ -129,33 +129,42 @@ def test_a_healthy_client_is_answered_while_200_slow_ones_are_held(live: LiveReg
         assert held == SLOW if kind in {"idle", "half headers"} else held >= 30
 
 
-def test_a_slow_account_gets_a_part_of_what_there_is_for_downloads() -> None:
-    downloads = Downloads(4)
-    ends = [downloads.begin("slow"), downloads.begin("slow")]
-    with pytest.raises(TooManyRequestsError, match="account slow: 2 blobs"):
-        downloads.begin("slow")
-    others = [downloads.begin("a"), downloads.begin("b")]
-    with pytest.raises(TooManyRequestsError, match="4 blobs are being sent already"):
-        downloads.begin("c")
+def test_an_account_gets_a_part_of_what_there_is() -> None:
+    shares = Shares("downloads", 8, 4)
+    ends = [shares.begin("slow") for _ in range(4)]
+    with pytest.raises(TooManyRequestsError, match="account slow: 4 downloads"):
+        shares.begin("slow")
     ends[0](), ends[0]()  # what ends twice counts once
-    assert downloads.count() == 3
-    downloads.begin("c")()
-    for end in (ends[1], *others):
+    assert shares.count() == 3
+    shares.begin("slow")
+    assert shares.count() == 4
+
+
+def test_the_last_quarter_is_for_who_has_none() -> None:
+    shares = Shares("downloads", 8, 8)
+    ends = [shares.begin("slow") for _ in range(6)]
+    with pytest.raises(TooManyRequestsError, match="6 downloads are under way already"):
+        shares.begin("slow")
+    ends += [shares.begin("a"), shares.begin("b")]
+    with pytest.raises(TooManyRequestsError, match="8 downloads are under way already"):
+        shares.begin("c")
+    for end in ends:
         end()
-    assert downloads.count() == 0
+    assert shares.count() == 0
 
 
 def test_bodies_are_as_many_as_there_are_threads_for() -> None:
     bodies = Bodies(16, 8)
+    address = "198.51.100.1"
     with ExitStack() as stack:
-        for _ in range(7):
-            stack.enter_context(bodies.watched("198.51.100.1"))
-        with bodies.drained("198.51.100.1") as first, bodies.drained("198.51.100.1") as second:
+        for number in range(7):
+            stack.enter_context(bodies.watched(address, f"slow-{number}"))
+        with bodies.drained(address, "a") as first, bodies.drained(address, "b") as second:
             assert (first, second) == (True, False)
             assert bodies.count() == 8
-            with pytest.raises(TooManyRequestsError, match="8 bodies"), bodies.watched("198.51.100.2"):
+            with pytest.raises(TooManyRequestsError, match="8 bodies"), bodies.watched(address, "c"):
                 pass
-        stack.enter_context(bodies.watched("198.51.100.2"))
-        with bodies.drained("198.51.100.1") as third:
+        stack.enter_context(bodies.watched(address, "c"))
+        with bodies.drained(address, "a") as third:
             assert not third
     assert bodies.count() == 0

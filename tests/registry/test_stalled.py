@@ -118,7 +118,7 @@ def test_an_account_sends_a_bounded_number_of_blobs_at_a_time() -> None:
 
 def test_a_body_is_slow_by_what_came_over_the_whole_time() -> None:
     bodies = Bodies(1, 8)
-    with bodies.watched("198.51.100.1") as fast, bodies.watched("198.51.100.2") as slow:
+    with bodies.watched("198.51.100.1", "fast") as fast, bodies.watched("198.51.100.2", "slow") as slow:
         start = min(fast.marked, slow.marked)
         fast.received, slow.received = 20_000, 100
         assert bodies.slow(10, 1000, start + 5) == {}
