@@ -4,8 +4,9 @@
 
 Ours runs whole (keeper, signer, judge, web) with the settings that it is shipped with, and with everything on: access
 control, quarantine and served-tag check, audit, scanning of what arrives. It is asked by a host, whose tag is cleared,
-and by a pusher, with Basic and with a bearer token. The peer asks nobody for anything. In each round everybody has a
-turn, in changing order, and a ratio is the median of the rounds' ratios, so that a busy machine is busy for all.
+and by a pusher, with Basic and with a bearer token. The peer that the targets are about asks nobody for anything; for
+small requests, it stands there with htpasswd and with tokens too. In each round everybody has a turn, in changing
+order, and a ratio is the median of the rounds' ratios, so that a busy machine is busy for all.
 
 Ours acknowledges what is on the disk. The peer syncs the bytes that it is sent and not the folders in which it names
 them, so its upload is over once these have been synced too; how fast it acknowledges stands beside.
@@ -27,11 +28,10 @@ from sqlalchemy import func, select
 from benchmarks.load import large, servers, small
 from benchmarks.load.costs import memory, watched
 from benchmarks.load.rounds import Measured, Report, Way, by_turns, median, ratio
-from benchmarks.load.servers import ACCEPT, REPOSITORY, TAG, Ours, Peer, Server
+from benchmarks.load.servers import ACCEPT, REPOSITORY, TAG, Ours, Peer, Peers, Server
 from ocispec.digest import Digest
 from registry.audit import Event
 from registry.catalogue import schema
-from registry.store import keys
 
 MIB = 1024 * 1024
 LARGE = 100 * MIB
@@ -54,6 +54,7 @@ class Run:
     rounds: int
     seconds: int
     peer: Way
+    others: tuple[Way, ...]
     readers: tuple[Way, ...]
     writers: tuple[Way, ...]
     blob: Digest
@@ -68,7 +69,7 @@ class Run:
             sample = small.with_wrk(
                 way.server.port, path, [ACCEPT, *way.lines], connections=connections, seconds=self.seconds
             )
-            self.answered += sample.requests if way is not self.peer else 0
+            self.answered += sample.requests if isinstance(way.server, Ours) else 0
             return sample
 
         self._small("Manifest by tag", ask, tail=TAIL_RATIO)
@@ -92,16 +93,16 @@ class Run:
                     raise AssertionError(f"{way.name}: {sample.failed} of {sample.requests} requests failed")
                 return Measured(value=sample.rate, requests=sample.requests, p50=sample.p50, p99=sample.p99)
 
-            ways = (self.peer, *self.readers)
+            ways = (self.peer, *self.others, *self.readers)
             found = by_turns(ways, self.rounds, measure)
             print(f"\n{title}, {connections} connections: medians of {self.rounds} rounds of {self.seconds} s")
-            print(f"  {'':<20}{'req/s':>8}{'p50 ms':>8}{'p99 ms':>8}{'CPU us':>8}{'x peer':>10}{'p99 : peer':>18}")
+            print(f"  {'':<25}{'req/s':>8}{'p50 ms':>8}{'p99 ms':>8}{'CPU us':>8}{'x peer':>10}{'p99 : peer':>18}")
             for way in ways:
                 each, base = found[way.name], found[self.peer.name]
-                line = f"  {way.name:<20}{median(each, lambda one: one.value):8.0f}"
+                line = f"  {way.name:<25}{median(each, lambda one: one.value):8.0f}"
                 line += f"{median(each, lambda one: one.p50):8.2f}{median(each, lambda one: one.p99):8.2f}"
                 line += f"{median(each, lambda one: one.cpu / one.requests * 1e6):8.0f}"
-                if way is not self.peer:
+                if isinstance(way.server, Ours):
                     what = f"{title} at {connections}, {way.name}"
                     line += "  " + self.report.at_least(what, ratio(each, base, lambda one: one.value), SMALL_RATIO)
                     worst = ratio(each, base, lambda one: one.p99)
@@ -109,6 +110,8 @@ class Run:
                     line += "  " + (
                         self.report.at_most(f"p99, {what}", worst, TAIL_RATIO) if wanted else f"{worst:8.2f}"
                     )
+                elif way is not self.peer:
+                    line += f"{ratio(each, base, lambda one: one.value):10.2f}"
                 print(line, flush=True)
 
     def downloads(self) -> None:
@@ -118,7 +121,7 @@ class Run:
 
             def take(way: Way, streams: int = streams) -> Measured:
                 took = large.download(way.server.port, path, way.lines, streams=streams)
-                self.answered += streams if way is not self.peer else 0
+                self.answered += streams if isinstance(way.server, Ours) else 0
                 return Measured(value=streams * LARGE / MIB / took)
 
             self._large(f"Download of 100 MiB, {streams} at once", (self.peer, *self.readers), take)
@@ -134,6 +137,8 @@ class Run:
             self._large(f"Upload of 100 MiB by {title}, on the disk", (self.peer, *self.writers), upload.take)
             unsynced = statistics.median(upload.acknowledged)
             print(f"  {'as acknowledged':<20}{LARGE / MIB / unsynced:8.0f}   (docker-registry, folders unsynced)")
+            behind = [seconds for seconds in upload.behind if seconds]
+            print(f"  {'read by the judge':<20}{statistics.median(behind) * 1000:8.0f} ms later")
 
     def _large(self, title: str, ways: Sequence[Way], take: Callable[[Way], Measured]) -> None:
         found = by_turns(ways, self.rounds, take)
@@ -158,6 +163,7 @@ class Run:
             client = large.Client(way.server.port, way.lines)
             with watched(way.server.pid) as peak:
                 client.by_patch(REPOSITORY, str(digest), content)
+                scanned(way.server, digest)
             client.close()
             drop(way.server, digest)
             line = f"  {way.name:<20}{before / MIB:8.0f}{peak.bytes / MIB:8.0f}"
@@ -168,11 +174,13 @@ class Run:
 
 @dataclass(slots=True)
 class Upload:
-    """Uploads of layers that no registry has seen; `acknowledged` are the seconds until the peer said so."""
+    """Uploads of layers that no registry has seen; `acknowledged` are the seconds until the peer said so,
+    `behind` those after which ours had read what was sent."""
 
     send: Send
     block: bytearray = field(default_factory=lambda: servers.large_layer(LARGE))
     acknowledged: list[float] = field(default_factory=list)
+    behind: list[float] = field(default_factory=list)
 
     def take(self, way: Way) -> Measured:
         """Upload one, until it is on the disk; and remove it again, or a run would leave gigabytes."""
@@ -188,14 +196,24 @@ class Upload:
             way.server.sync(REPOSITORY, digest)
         took = time.perf_counter() - begun
         client.close()
+        self.behind.append(scanned(way.server, digest))
         drop(way.server, digest)
         return Measured(value=LARGE / MIB / took)
+
+
+def scanned(server: Server, digest: Digest) -> float:
+    """Seconds until a layer that was sent has been read too: that goes on while it is sent, and for a while after."""
+    begun = time.perf_counter()
+    while isinstance(server, Ours) and not server.scanned(digest):
+        assert time.perf_counter() - begun < 120, f"{digest} was not read"
+        time.sleep(0.01)
+    return time.perf_counter() - begun if isinstance(server, Ours) else 0.0
 
 
 def drop(server: Server, digest: Digest) -> None:
     """Remove a blob's file."""
     if isinstance(server, Ours):
-        (server.live.settings.store_folder / keys.blob_key(digest)).unlink()
+        server.drop(digest)
     elif isinstance(server, Peer):
         server.data_file(digest).unlink()
 
@@ -209,11 +227,11 @@ def recorded_reads(ours: Ours) -> int:
     return int(found or 0)
 
 
-def prepare(peer: Peer, ours: Ours, rounds: int, seconds: int) -> Run:
+def prepare(peers: Peers, ours: Ours, rounds: int, seconds: int) -> Run:
     """Push the same content to both, have ours judge and clear it, and let everybody log in."""
     built = servers.sample_image(bytes(servers.large_layer(LARGE)))
     pusher, host = ours.basic("pusher"), ours.basic("host")
-    peer.push(built, ())
+    peers.open.push(built, ())
     ours.push(built, pusher)
     servers.clear(ours.live, built)
     readers = [Way(name="host, Basic", server=ours, lines=host), Way(name="pusher, Basic", server=ours, lines=pusher)]
@@ -227,7 +245,11 @@ def prepare(peer: Peer, ours: Ours, rounds: int, seconds: int) -> Run:
     return Run(
         rounds=rounds,
         seconds=seconds,
-        peer=Way(name="docker-registry", server=peer),
+        peer=Way(name="docker-registry", server=peers.open),
+        others=(
+            Way(name="docker-registry, Basic", server=peers.htpasswd, lines=peers.htpasswd.lines),
+            Way(name="docker-registry, Bearer", server=peers.token, lines=peers.token.lines),
+        ),
         readers=tuple(readers),
         writers=tuple(writers),
         blob=built.layers[-1].descriptor.digest,
@@ -238,12 +260,12 @@ def main() -> int:
     """Measure, print, and exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default 5)")
-    parser.add_argument("--seconds", type=int, default=3, help="seconds of a turn of small requests (default 3)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of a turn of small requests (default 2)")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be repeated")
     arguments = parser.parse_args()
-    with servers.peer() as peer, servers.ours() as ours:
-        print(f"docker-registry {peer.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
-        run = prepare(peer, ours, arguments.rounds, arguments.seconds)
+    with servers.peers() as peers, servers.ours() as ours:
+        print(f"docker-registry {peers.open.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+        run = prepare(peers, ours, arguments.rounds, arguments.seconds)
         for part in arguments.only or PARTS:
             getattr(run, part)()
         _check_audit(run, ours)

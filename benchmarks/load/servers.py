@@ -1,10 +1,13 @@
 """The registries that are compared: ours, whole and with everything on, and Debian's docker-registry at its best.
 
-The peer keeps files, knows no accounts, asks nobody who it is, and logs nothing.
+The peer keeps files, remembers blobs in memory (`blobdescriptor: inmemory`), and logs nothing. It runs three times over
+the same files: open to everybody, with htpasswd (bcrypt at its least cost), and with tokens (ES256, given out here, so
+that what it costs to give them out is nobody's).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,14 +17,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+import jwt
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from ocispec.digest import Digest
 from registry.settings import HttpSettings
+from registry.store import keys
 from tests.support.images import BuiltImage, image, tar
 from tests.support.live import WholeRegistry, whole_registry
 from tests.support.packages import os_release
@@ -81,6 +92,8 @@ class Peer(Server):
 
     root: Path
     version: str
+    lines: tuple[str, ...] = ()
+    """The header lines by which it lets somebody in."""
 
     def data_file(self, digest: Digest) -> Path:
         """Where it keeps a blob's bytes."""
@@ -125,31 +138,120 @@ class Ours(Server):
         assert status == 200, answer
         return [f"Authorization: Bearer {json.loads(answer)['token']}"]
 
+    def scanned(self, digest: Digest) -> bool:
+        """True once the judge has read a layer: what it found there is kept as derived objects."""
+        folder = self.live.settings.store_folder / "derived" / digest.algorithm / digest.hex[:2] / digest.hex
+        return folder.is_dir() and any(folder.iterdir())
+
+    def drop(self, digest: Digest) -> None:
+        """Remove a layer's file, and what was made of it."""
+        store = self.live.settings.store_folder
+        (store / keys.blob_key(digest)).unlink()
+        shutil.rmtree(store / "derived" / digest.algorithm / digest.hex[:2] / digest.hex, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """The peer, three times over the same files."""
+
+    open: Peer
+    htpasswd: Peer
+    token: Peer
+
 
 @contextmanager
 def peer() -> Iterator[Peer]:
+    """The peer that is open to everybody, alone."""
+    folder = Path(tempfile.mkdtemp(prefix="pratique-bench-peer-", dir="/var/tmp"))
+    try:
+        with _peer(folder, "open", {}, ()) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def peers() -> Iterator[Peers]:
     """The peer, running in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="pratique-bench-peer-", dir="/var/tmp"))
+    (folder / "htpasswd").write_text(f"{_ACCOUNT}:{_BCRYPT}\n")
+    secret = base64.b64encode(f"{_ACCOUNT}:{_PASSWORD}".encode()).decode()
+    token = _token(folder / "issuer.pem")
+    htpasswd = {"htpasswd": {"realm": "bench", "path": str(folder / "htpasswd")}}
+    by_token = {"token": {"realm": "http://127.0.0.1/token", **_TOKEN_OF, "rootcertbundle": str(folder / "issuer.pem")}}
+    try:
+        with (
+            _peer(folder, "open", {}, ()) as open_one,
+            _peer(folder, "htpasswd", htpasswd, (f"Authorization: Basic {secret}",)) as basic,
+            _peer(folder, "token", by_token, (f"Authorization: Bearer {token}",)) as bearer,
+        ):
+            yield Peers(open=open_one, htpasswd=basic, token=bearer)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _peer(folder: Path, name: str, auth: dict[str, dict[str, str]], lines: tuple[str, ...]) -> Iterator[Peer]:
     port = free_port()
-    config = {
+    config: dict[str, object] = {
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "storage": {
+            "cache": {"blobdescriptor": "inmemory"},
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+        },
         "http": {"addr": f"127.0.0.1:{port}"},
     }
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
+    if auth:
+        config["auth"] = auth
+    settings, log = folder / f"{name}.yml", folder / f"{name}.log"
+    settings.write_text(yaml.safe_dump(config))
     version = subprocess.run(["docker-registry", "--version"], capture_output=True, text=True, check=True)
-    log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=output, stderr=output
-        )
+        process = subprocess.Popen(["docker-registry", "serve", str(settings)], stdout=output, stderr=output)
     try:
         wait_for_port(port, process, log)
-        yield Peer(port=port, pid=process.pid, root=folder / "data", version=version.stdout.split()[-1])
+        yield Peer(port=port, pid=process.pid, root=folder / "data", version=version.stdout.split()[-1], lines=lines)
     finally:
         end(process)
-        shutil.rmtree(folder)
+
+
+_ACCOUNT = "bench"
+_PASSWORD = "of-the-benchmark"  # noqa: S105
+_BCRYPT = "$2y$05$D0pbsh5j25YcIA4gwTJideHbXJTokhk5.LRGDFq5Zbahfe0zpiWG."
+"""What `htpasswd -B` makes of it, at its least cost."""
+
+_TOKEN_OF = {"service": "bench", "issuer": "bench"}
+
+
+def _token(certificate: Path) -> str:
+    """A token for REPOSITORY, as docker-registry 2.8 wants it: with the certificate of the key it is signed with."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    claims = {
+        "iss": "bench",
+        "sub": _ACCOUNT,
+        "aud": "bench",
+        "iat": now,
+        "nbf": now - timedelta(minutes=1),
+        "exp": now + timedelta(hours=6),
+        "jti": "1",
+        "access": [{"type": "repository", "name": REPOSITORY, "actions": ["pull", "push"]}],
+    }
+    chain = [base64.b64encode(made.public_bytes(Encoding.DER)).decode()]
+    return jwt.encode(claims, key, algorithm="ES256", headers={"x5c": chain})
 
 
 @contextmanager

@@ -39,7 +39,14 @@ class Sample:
 
 def with_wrk(port: int, path: str, lines: Sequence[str], *, connections: int, seconds: int) -> Sample:
     """GET by wrk, on one thread: the servers need the processors more."""
-    command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds}s", "--latency"]
+    command = [
+        "wrk",
+        "--timeout=30s",
+        "--threads=1",
+        f"--connections={connections}",
+        f"--duration={seconds}s",
+        "--latency",
+    ]
     for line in lines:
         command += ["--header", line]
     ran = subprocess.run(
