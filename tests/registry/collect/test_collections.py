@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from ocispec.digest import Digest
+from registry.catalogue import schema
 from registry.store.files import FilesStore
+from tests.pratique.calling import call, good
 from tests.registry.collect.site import Thing
 from tests.support.live import WholeRegistry, whole_registry
 
@@ -155,3 +159,43 @@ def test_pages_of_what_went(live: WholeRegistry) -> None:
         after = page["next"]
     assert seen == expected
     assert len(seen) >= 10
+
+
+def test_the_command(live: WholeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRATIQUE_CONFIG", str(tmp_path))
+    login = ("login", live.address, "--account", "admin", "--plain-http")
+    good(*login, stdin=live.secrets["admin"] + "\n")
+    digest = live.push_blob("team/cli", b"loose by command")
+    next_second()
+    told = good("collect", live.address, "--dry-run", "--wait")
+    assert f"in-no-repository {digest}" in told.out
+    assert "would be freed" in told.out
+    assert digest in stored(live)
+    asked = good("collect", live.address, "--json").json
+    deadline = time.monotonic() + 60
+    while (found := good("collect", "show", live.address, asked["id"], "--json").json)["state"] != "done":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert ["in-no-repository", str(digest)] in [[each["reason"], each["subject"]] for each in found["things"]]
+    assert digest not in stored(live)
+    assert asked["id"] in good("collect", "show", live.address).out
+    assert call("collect", live.address, "x").code == 2
+    assert call("collect", "show", live.address, "--wait").code == 2
+    assert call("collect", "show", live.address, "none").code == 1
+
+
+def test_a_pull_is_noted(live: WholeRegistry) -> None:
+    put(live, "team/pulled", "v1", NEEDED)
+    assert live.request("GET", "/v2/team/pulled/manifests/v1").status == 200
+    deadline = time.monotonic() + 30
+    while True:
+        catalogue = live.catalogue()
+        with catalogue.read() as conn:
+            at = schema.pulls.c
+            found = conn.scalar(select(at.digest).where(at.repository == "team/pulled"))
+        catalogue.close()
+        if found is not None:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert found == NEEDED.manifest.digest
