@@ -39,8 +39,8 @@ OCI: Final = str(MediaType.OCI_MANIFEST)
 class Desk:
     """Clients of the registry; one account a role, each named as its role, and `stranger` in other repositories."""
 
-    def __init__(self, bench: Bench, *, push_wait_ms: int = 0) -> None:
-        """Make the application, and its accounts."""
+    def __init__(self, bench: Bench, *, push_wait_ms: int = 0, accounts: bool = True) -> None:
+        """Make the application, and its accounts, if they are not there from before."""
         self.bench = bench
         members = {"name": REGISTRY, "data": str(bench.folder), "judge": {"push_wait_ms": push_wait_ms}}
         settings = parse(json.dumps(members).encode())
@@ -56,6 +56,11 @@ class Desk:
         )
         self.parts = context_of(self.app)
         self._client = Client(Answers(self.app, self.parts), use_cookies=False)
+        if accounts:
+            self._make_accounts()
+
+    def _make_accounts(self) -> None:
+        bench = self.bench
         accounts = [(str(role), role, "*") for role in Role if role is not Role.REGISTRY]
         with bench.catalogue.write() as conn:
             for name, role, grant in [*accounts, ("stranger", Role.HOST, "other/*")]:
