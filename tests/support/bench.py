@@ -52,6 +52,7 @@ from registry.signer.memory import Memory
 from registry.signer.protocol import SignerRefusedError
 from registry.signer.signer import Judged, SignedTag, Signer, Status
 from registry.store.files import FilesStore
+from registry.store.interface import BlobStore
 from scanner.facts import LayerScanner
 from tests.support import judging
 from tests.support import trust as builders
@@ -114,15 +115,20 @@ class DirectSigner:
 
 @dataclass(slots=True)
 class Bench:
-    """Everything that a judge works with, on `database` or SQLite; `works` replaces what children do."""
+    """Everything that a judge works with, on `database` or SQLite; `works` replaces what children do.
+
+    `open_catalogue` and `wrap` put something between it and catalogue and store.
+    """
 
     folder: Path
     database: str = ""
     works: Works = field(default_factory=lambda: WORKS)
     now: datetime = NOW
     ring: Keyring = field(default_factory=builders.keyring)
+    open_catalogue: Callable[[str], Catalogue] = lambda url: Catalogue(url, connections=4)
+    wrap: Callable[[FilesStore], BlobStore] = lambda store: store
     catalogue: Catalogue = field(init=False)
-    store: FilesStore = field(init=False)
+    store: BlobStore = field(init=False)
     memory: Memory = field(init=False)
     signer: DirectSigner = field(init=False)
     worker: Worker = field(init=False)
@@ -132,9 +138,9 @@ class Bench:
         warm()
         (self.folder / "empty").mkdir(exist_ok=True)
         (self.folder / "advisories" / "incoming").mkdir(parents=True, exist_ok=True)
-        self.catalogue = Catalogue(self.database or f"sqlite:///{self.folder / 'catalogue.sqlite'}", connections=4)
+        self.catalogue = self.open_catalogue(self.database or f"sqlite:///{self.folder / 'catalogue.sqlite'}")
         self.catalogue.create()
-        self.store = FilesStore(self.folder / "store")
+        self.store = self.wrap(FilesStore(self.folder / "store"))
         self.memory = Memory(self.folder / "memory.sqlite")
         self.signer = DirectSigner(
             Signer(key=self.ring.registry, registry=REGISTRY, memory=self.memory, clock=self.clock)
