@@ -123,6 +123,24 @@ def test_revoked_on_one_is_refused_by_all(lives: list[WholeRegistry]) -> None:
         assert answer.status == 403
 
 
+def test_token_of_one_counts_for_all_until_it_is_withdrawn_on_another(lives: list[WholeRegistry]) -> None:
+    """Each has keys of its own; what is published of them, and what ends, is in the catalogue that they share."""
+    path = "/token?scope=repository:team/tokens:pull,push"
+    tokens = [json.loads(live.request("GET", path).body)["token"] for live in lives]
+    headers = [{"Authorization": f"Bearer {token}"} for token in tokens]
+
+    def answers() -> Counter[int]:
+        return Counter(
+            live.request("GET", "/v2/team/tokens/tags/list", account=None, **header).status
+            for live in lives
+            for header in headers
+        )
+
+    assert answers() == {404: 9}  # they may look, and nothing is there
+    assert lives[1].api("DELETE", "/api/v1/token-keys", account="admin")[0] == 204
+    _wait(lambda: answers() == {401: 9}, seconds=10)
+
+
 def test_concurrent_pushes_of_one_tag_end_with_one_winner_and_no_orphan(lives: list[WholeRegistry]) -> None:
     built = [_image(f"contender {number}") for number in range(12)]
     with ThreadPoolExecutor(12) as pool:
