@@ -142,7 +142,10 @@ def _missing(report: JsonObject) -> list[JsonValue]:
 
 def _freed(row: JsonObject) -> str:
     report = row.get("report")
-    return size(_number(report, "freedBytes")) if isinstance(report, dict) else ""
+    if not isinstance(report, dict):
+        return ""
+    freed = size(_number(report, "freedBytes"))
+    return f"({freed})" if row.get("dryRun") else freed
 
 
 def _number(members: JsonObject, name: str) -> int:
