@@ -1,7 +1,7 @@
 """What it costs to know who asks: `python -m benchmarks.credentials`. No server: the front door alone, over SQLite.
 
-For each kind of credentials the first time (proven, the median) and from then on (remembered, the best of some batches),
-in microseconds. A remembered one is looked up by its keyed hash, and neither catalogue nor key is asked.
+For each kind of credentials the first time (proven, the median) and from then on (remembered, the best of batches), in
+microseconds. A remembered one is looked up by its keyed hash, and neither catalogue nor key is asked.
 """
 
 from __future__ import annotations

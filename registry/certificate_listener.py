@@ -12,7 +12,6 @@ many of them - of one address, or together - the one that waited longest for its
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
@@ -35,18 +34,18 @@ from registry.certificates import authorities
 from registry.context import Context, context_of
 from registry.errors import RegistryError, SettingsError
 from registry.identity.attempts import network_of
+from registry.identity.failures import FailureLog
 from registry.listening import read_certificate
 from registry.places import Places
 from registry.proxies import Proxies
 from registry.settings import Settings, load
-from registry.small_http import MAX_HEAD, BadRequestError, Request, read_request, write_answer
+from registry.small_http import MAX_HEAD, BadRequestError, ask, environ_of, read_request, write_answer
 from registry.telemetry import lines
 from registry.telemetry.reporter import Reporter
 from registry.telemetry.requests import Observed
 
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 NAME: Final = "certificates"
 SECONDS: Final = 10.0
@@ -71,9 +70,6 @@ HASTE_SECONDS: Final = 2.0
 THREADS: Final = 4
 POLL_SECONDS: Final = 0.25
 
-_PASSED_ON: Final = {"authorization": "HTTP_AUTHORIZATION", "content-type": "CONTENT_TYPE", "accept": "HTTP_ACCEPT"}
-"""Header fields that the application sees. No others: none of them could speak for a proxy here."""
-
 _log = logging.getLogger("pratique.certificates")
 
 
@@ -95,7 +91,7 @@ def serve(path: Path, listener: socket.socket, ready: Callable[[], object]) -> N
     processes.become(settings.users.web, "users.web", settings)
     stop = processes.stop_flag(Places(settings).log_level)
     reporter.start()
-    served = Listener(listener, tls, observed)
+    served = Listener(listener, tls, observed, parts.identity.failures)
     try:
         asyncio.run(served.run(stop, ready, patience=min(settings.http.stop, SECONDS)))
     finally:
@@ -130,9 +126,11 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 class Listener:
     """Takes connections from a socket that listens, and answers one request on each."""
 
-    def __init__(self, listener: socket.socket, tls: ssl.SSLContext, application: WSGIApplication) -> None:
+    def __init__(
+        self, listener: socket.socket, tls: ssl.SSLContext, application: WSGIApplication, failures: FailureLog
+    ) -> None:
         """Take the parts; nothing is accepted yet."""
-        self._listener, self._tls, self._application = listener, tls, application
+        self._listener, self._tls, self._application, self._failures = listener, tls, application, failures
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=NAME)
         self._all: dict[asyncio.Task[None], str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -227,11 +225,22 @@ class Listener:
                     await writer.drain()
                     writer.close()
                     await writer.wait_closed()
-        except (OSError, TimeoutError, ssl.SSLError) as error:
+        except (OSError, TimeoutError) as error:
             _log.debug("connection from %s: %s", address, error)
+            self._note(error, address)
         finally:
             if transport is not None:
                 transport.abort()
+
+    def _note(self, error: Exception, address: str) -> None:
+        """Count certificates that TLS refused; anything else that breaks is no login."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = error.verify_message
+        elif isinstance(error, ssl.SSLError) and error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            reason = "none was shown"
+        else:
+            return
+        self._failures.note(account="", source=address, reason=f"client certificate: {reason}")
 
     async def _answer(self, reader: asyncio.StreamReader, transport: asyncio.Transport, address: str) -> bytes:
         try:
@@ -245,56 +254,11 @@ class Listener:
         if request.path != TOKEN_PATH:
             return _refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", f"only {TOKEN_PATH} is here")
         certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        environ = _environ(request, address, certificate)
-        answering = asyncio.get_running_loop().run_in_executor(self._pool, _ask, self._application, environ)
+        environ = environ_of(request, address)
+        if certificate is not None:
+            environ[CERTIFICATE] = certificate
+        answering = asyncio.get_running_loop().run_in_executor(self._pool, ask, self._application, environ)
         return await answering
-
-
-def _environ(request: Request, address: str, certificate: bytes | None) -> WSGIEnvironment:
-    """What the application is told of a request (PEP 3333)."""
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": request.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": request.path,
-        "QUERY_STRING": request.query,
-        "SERVER_NAME": "registry",
-        "SERVER_PORT": "443",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": address,
-        "CONTENT_LENGTH": str(len(request.body)),
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "https",
-        "wsgi.input": io.BytesIO(request.body),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
-    environ |= {key: request.fields[name] for name, key in _PASSED_ON.items() if name in request.fields}
-    if certificate is not None:
-        environ[CERTIFICATE] = certificate
-    return environ
-
-
-def _ask(application: WSGIApplication, environ: WSGIEnvironment) -> bytes:
-    """The application's answer, as it is sent."""
-    told: list[tuple[int, list[tuple[str, str]]]] = []
-
-    def start(
-        status: str, headers: list[tuple[str, str]], _exc_info: OptExcInfo | None = None, /
-    ) -> Callable[[bytes], object]:
-        told.append((int(status[:3]), headers))
-        return lambda _: None
-
-    said: StartResponse = start
-    answer: Iterable[bytes] = application(environ, said)
-    try:
-        body = b"".join(answer)
-    finally:
-        if (close := getattr(answer, "close", None)) is not None:
-            close()
-    status, headers = told[-1]
-    return write_answer(status, headers, body, head_only=environ["REQUEST_METHOD"] == "HEAD")
 
 
 def _refusal(status: HTTPStatus, code: str, message: str) -> bytes:

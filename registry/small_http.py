@@ -6,12 +6,18 @@ second request.
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of the request line and all header fields; a bearer token of an issuer may stand in one."""
@@ -112,3 +118,54 @@ def write_answer(status: int, fields: list[tuple[str, str]], body: bytes, *, hea
     told = [*kept, ("Content-Length", str(len(body))), ("Connection", "close")]
     lines = "".join(f"{name}: {value}\r\n" for name, value in told)
     return f"HTTP/1.1 {status} {reason}\r\n{lines}\r\n".encode("latin-1", "replace") + (b"" if head_only else body)
+
+
+# ---- to an application (PEP 3333) ----------------------------------------------------------------------------------
+
+_PASSED_ON: Final = {"authorization": "HTTP_AUTHORIZATION", "content-type": "CONTENT_TYPE", "accept": "HTTP_ACCEPT"}
+"""Header fields that the application sees. No others: none of them could speak for a proxy here."""
+
+
+def environ_of(request: Request, address: str) -> WSGIEnvironment:
+    """What the application is told of a request (PEP 3333)."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.path,
+        "QUERY_STRING": request.query,
+        "SERVER_NAME": "registry",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": address,
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    environ |= {key: request.fields[name] for name, key in _PASSED_ON.items() if name in request.fields}
+    return environ
+
+
+def ask(application: WSGIApplication, environ: WSGIEnvironment) -> bytes:
+    """The application's answer, as it is sent."""
+    told: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def start(
+        status: str, headers: list[tuple[str, str]], _exc_info: OptExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        told.append((int(status[:3]), headers))
+        return lambda _: None
+
+    said: StartResponse = start
+    answer: Iterable[bytes] = application(environ, said)
+    try:
+        body = b"".join(answer)
+    finally:
+        if (close := getattr(answer, "close", None)) is not None:
+            close()
+    status, headers = told[-1]
+    return write_answer(status, headers, body, head_only=environ["REQUEST_METHOD"] == "HEAD")

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from registry.audit import Event, read
 from registry.catalogue.accounts import bind_certificates
 from registry.certificate_listener import PER_ADDRESS
 from registry.listening import open_listener
@@ -353,10 +354,21 @@ def test_revocation_counts_at_once_and_a_list_that_is_old_lets_nobody_in(tmp_pat
         assert door.token(door.host)[0] == 401
 
 
-def test_where_one_is_required_nobody_comes_in_without(tmp_path: Path) -> None:
+def test_where_one_is_required_nobody_comes_in_without_and_refusals_are_counted(tmp_path: Path) -> None:
     with running(made(tmp_path, required=True)) as door:
         assert door.token(door.host)[0] == 200
         assert refused(door, None)
+        foreign = authority(tmp_path / "foreign", "somebody else")
+        for _ in range(3):
+            assert refused(door, foreign.issue_client("host-1.test"))
+        assert door.token(door.authority.issue_client("stranger.test"))[0] == 401
+    catalogue = door.live.catalogue()
+    with catalogue.read() as conn:
+        told = {each.after for each in read(conn, after=0, limit=1000) if each.event == Event.LOGIN}
+    catalogue.close()
+    assert "1 refused: client certificate: none was shown" in told
+    assert "3 refused: client certificate: unable to get local issuer certificate" in told
+    assert any(text.startswith("1 refused: client certificate: speaks for 0 accounts") for text in told)
 
 
 def test_it_ends_when_it_is_told_whoever_is_there(tmp_path: Path) -> None:
