@@ -30,7 +30,7 @@ class Buckets:
         """Let through `rate` a second, and what would come in `burst` seconds at once."""
         # In whole nanoseconds: sums of fractions of a second would lose a request in some thousands.
         self._interval = _SECOND // rate
-        self._slack = burst * _SECOND - self._interval
+        self._burst = burst * _SECOND
         self._clock = clock
         self._lock = threading.Lock()
         self._reaches: dict[str, int] = {}
@@ -39,13 +39,14 @@ class Buckets:
         """How many keys are remembered."""
         return len(self._reaches)
 
-    def take(self, key: str) -> float:
-        """Let one request through, and return 0; or the seconds until one would be."""
+    def take(self, key: str, bursts: int = 1) -> float:
+        """Let one request through, and return 0; or the seconds until one would be, which may make up more `bursts`."""
+        slack = bursts * self._burst - self._interval
         now = int(self._clock() * _SECOND)
         with self._lock:
             reaches = max(self._reaches.get(key, 0), now)
-            if reaches - now > self._slack:
-                return (reaches - now - self._slack) / _SECOND
+            if reaches - now > slack:
+                return (reaches - now - slack) / _SECOND
             self._reaches[key] = reaches + self._interval
             if len(self._reaches) > MAX_KEPT:
                 self._forget(now)
@@ -95,18 +96,21 @@ class Rates:
         if self._unknown is not None:
             _take(self._unknown, network_of(address), "unknown clients at")
 
-    def account(self, name: str, *, reads: bool) -> None:
+    def account(self, name: str, *, reads: bool, body: bool = False) -> None:
         """Let a request of an account through.
+
+        One with a `body` is counted and refused later, at twice as many at once: most clients wait and ask again where
+        there is none, and give a push up where there is.
 
         Raises:
             TooManyRequestsError: not now.
         """
         buckets = self._reads if reads else self._writes
         if buckets is not None:
-            _take(buckets, name, "account")
+            _take(buckets, name, "account", 2 if body else 1)
 
 
-def _take(buckets: Buckets, key: str, what: str) -> None:
-    wait = buckets.take(key)
+def _take(buckets: Buckets, key: str, what: str, bursts: int = 1) -> None:
+    wait = buckets.take(key, bursts)
     if wait > 0:
         raise TooManyRequestsError(f"{what} {key}: too many requests, wait", retry_after=int(wait) + 1)

@@ -70,7 +70,11 @@ def require_principal() -> None:
     if identity is None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
     g.identity, g.principal = identity, identity.principal
-    context().rates.account(identity.principal.name, reads=request.method in READS)
+    if request.method in READS:
+        context().rates.account(identity.principal.name, reads=True)
+    else:
+        body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+        context().rates.account(identity.principal.name, reads=False, body=body)
     g.principal = speaks_for(identity)
     request.environ[ACCOUNT] = g.principal.name
 

@@ -135,6 +135,22 @@ def test_each_kind_has_buckets_of_its_own() -> None:
     rates.address("192.0.2.2")
 
 
+def test_who_sends_a_body_is_refused_later_than_who_can_ask_again() -> None:
+    clock = Clock()
+    rates = Rates(RateSettings(account_writes=1, burst=5), clock)
+    for _ in range(5):
+        rates.account("a", reads=False)
+    with pytest.raises(TooManyRequestsError):
+        rates.account("a", reads=False)
+    for _ in range(5):
+        rates.account("a", reads=False, body=True)
+    for body in (True, False):
+        with pytest.raises(TooManyRequestsError):
+            rates.account("a", reads=False, body=body)
+    clock.now += 1
+    rates.account("a", reads=False, body=True)
+
+
 def test_one_customer_of_ipv6_is_one_address() -> None:
     rates = Rates(RateSettings(address=1, burst=1), Clock())
     rates.address("2001:db8:1:1::1")
@@ -252,7 +268,7 @@ def test_behind_a_proxy_each_client_is_counted_for_itself(tmp_path: Path) -> Non
 
 
 def test_a_refused_push_leaves_nothing_and_is_counted_in_the_audit(counting: LiveRegistry) -> None:
-    paths = [f"/v2/team/app-{number}/blobs/uploads/?digest=sha256:{'0' * 64}" for number in range(12)]
+    paths = [f"/v2/team/app-{number}/blobs/uploads/?digest=sha256:{'0' * 64}" for number in range(24)]
     refused = [path for path in paths if counting.request("POST", path, body=b"x" * 100_000).status == 429]
     assert refused
     counting.stop()

@@ -234,3 +234,50 @@ def test_r6_nobody_but_an_admin_lifts_a_rule(live: LiveRegistry, repository: str
         assert seen == (200 if role in {Role.OFFICER, Role.AUDITOR} else 403)
     refusal(put(live, repository, "1", SECOND, "pusher"))
     assert Digest.parse(tagged(live, repository, "1")) == FIRST.digest
+
+
+def test_an_immutable_tag_is_not_moved_by_way_of_a_query_or_of_anything_else(
+    live: LiveRegistry, repository: str
+) -> None:
+    """`?tag=` of a push by digest, an index or artifact under the tag, and the fallback tag of referrers."""
+    filled(live, repository)
+    fallback = f"sha256-{FIRST.digest.hex}"
+    assert put(live, repository, "second", SECOND, "pusher").status == 201
+    for content in (b"{}", b"sbom"):
+        live.push_blob(repository, content)
+    keep(live, repository, "latest", "1.*", "sha256-*")
+    for tag in ("latest", "1.0", fallback):
+        query = f"/v2/{repository}/manifests/{SECOND.digest}?tag=fresh&tag={tag}&tag=later"
+        refusal(live.request("PUT", query, body=SECOND.manifest.raw, Content_Type=SECOND.manifest.media_type))
+        for what in (SECOND, INDEX.index, parse_artifact()):
+            refusal(put(live, repository, tag, what, "pusher"))
+        refusal(live.request("DELETE", f"/v2/{repository}/manifests/{tag}"))
+        assert tagged(live, repository, tag) == str(FIRST.digest)
+    for name in ("fresh", "later"):  # either all tags of a push are set or none
+        assert live.request("HEAD", f"/v2/{repository}/manifests/{name}").status == 404
+    refusal(live.request("DELETE", f"/v2/{repository}/manifests/{FIRST.digest}"))
+    same = f"/v2/{repository}/manifests/{FIRST.digest}?tag=latest&tag=1.1"
+    answer = live.request("PUT", same, body=FIRST.manifest.raw, Content_Type=FIRST.manifest.media_type)
+    assert answer.status == 201  # as it is, and a new one, which is made once
+    refusal(put(live, repository, "1.1", SECOND, "pusher"))
+
+
+def test_an_immutable_tag_is_made_once_by_many_at_a_time(live: LiveRegistry, repository: str) -> None:
+    keep(live, repository, "*")
+    images = [image([{"racer": b"%d" % number}]) for number in range(8)]
+    for made in images:
+        for content in made.blobs.values():
+            live.push_blob(repository, content)
+    statuses: list[int] = []
+    start = threading.Barrier(len(images))
+
+    def race(made: BuiltImage) -> None:
+        start.wait(30)
+        statuses.append(put(live, repository, "1", made, "pusher").status)
+
+    threads = [threading.Thread(target=race, args=(made,)) for made in images]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert Counter(statuses) == {201: 1, 403: len(images) - 1}
