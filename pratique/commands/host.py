@@ -6,6 +6,8 @@ pratique host enrol REGISTRY --trust trust.json --certificate host.pem --certifi
     the same for a host that the registry knows by its client certificate
 pratique host sync
     asks every registry for newer trust, revocation list and policy floors
+pratique host report
+    tells every registry what runs here, so that its retention keeps it; to be called every hour or so
 pratique host show
     what this host believes: trust, numbers it has seen, and until when it can start images offline
 """
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare `enrol`, `sync` and `show`."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="enrol|sync|show")
+    """Declare `enrol`, `sync`, `report` and `show`."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="enrol|sync|report|show")
     enrol = verbs.add_parser("enrol", help="believe a trust.json, and pull from a registry")
     enrol.add_argument("registry", metavar="REGISTRY", help="host[:port], as trust.json lists it")
     enrol.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust.json, brought by hand")
@@ -41,18 +43,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     sync = verbs.add_parser("sync", help="ask the registries for newer trust, revocations and floors")
     show = verbs.add_parser("show", help="what this host believes, and until when it starts images offline")
-    for verb in (enrol, sync, show):
+    report = verbs.add_parser("report", help="tell the registries what runs here")
+    hosting.add_state(report)
+    for verb in (enrol, sync, report, show):
         hosting.add_store(verb)
         shared.add_json(verb)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Enrol, sync or show."""
+    """Enrol, sync, report or show."""
     match arguments.verb:
         case "enrol":
             return _enrol(arguments)
         case "sync":
             return _sync(hosting.open_host(arguments), arguments)
+        case "report":
+            return _report(hosting.open_host(arguments), arguments)
         case _:
             return _show(hosting.open_host(arguments), arguments)
 
@@ -106,6 +112,21 @@ def _sync(host: Host, arguments: argparse.Namespace) -> int:
         for text in synced.silent:
             line(f"no answer: {text}", to=sys.stderr)
     return Exit.FINE if synced.fine else Exit.DENIED if synced.refused else Exit.FAILED
+
+
+def _report(host: Host, arguments: argparse.Namespace) -> int:
+    from runtime.container import list_containers
+    from runtime.reporting import report, running_images
+
+    told = report(host, running_images(list_containers(arguments.state)))
+    if arguments.json:
+        as_json([{"registry": each.registry, "images": each.images, "error": each.error} for each in told])
+    for each in told:
+        if each.error:
+            line(f"{each.registry}: not told what runs here: {each.error}", to=sys.stderr)
+        elif not arguments.json:
+            line(f"{each.registry}: knows of {each.images} images that run here")
+    return Exit.FAILED if any(each.error for each in told) else Exit.FINE
 
 
 def _show(host: Host, arguments: argparse.Namespace) -> int:
