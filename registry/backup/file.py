@@ -20,7 +20,7 @@ import secrets
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -177,9 +177,12 @@ class Reader:
         if (version := members.pop("version", None)) != VERSION:
             raise self._problem(f"is of format version {str(version)[:20]}, this release knows {VERSION}")
         try:
-            return Head(**members)
+            found = Head(**members)
         except TypeError as error:
             raise self._problem(f"its head is not understood ({error})") from error
+        if any(type(getattr(found, each.name)).__name__ != each.type for each in fields(Head)):
+            raise self._problem("its head is not understood")
+        return found
 
     def _check_end(self, end: dict[str, Any], digest: str, counts: dict[str, int]) -> None:
         if end.get("sha256") != digest:

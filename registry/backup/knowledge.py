@@ -41,7 +41,10 @@ def check_memory(settings: Settings, head: Head, *, older: bool) -> tuple[str, .
     Raises:
         BackupError: the memory is an older copy than the one beside which the backup was made, and `older` is false.
     """
-    known = facts(memory_place(settings))
+    try:
+        known = facts(memory_place(settings))
+    except OSError as error:
+        raise BackupError(f"signer memory: {error}; restoring needs to read it") from error
     if not head.memory or known.get("id") == head.memory:
         generation = int(known.get("generation", "0"))
         if head.memory and generation < head.generation and not older:

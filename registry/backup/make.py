@@ -106,6 +106,6 @@ def _signer(settings: Settings) -> tuple[str, int]:
     """The signer's memory, if it can be read here, and how far it is. What is read first can only be too low."""
     try:
         known = facts(memory_place(settings))
-    except RegistryError:
+    except (RegistryError, OSError):
         return "", 0
     return known.get("id", ""), int(known.get("generation", "0"))

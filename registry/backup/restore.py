@@ -72,6 +72,10 @@ def restore_backup(
             f"{newest_revision()}: the release that made it, or a later one, restores it"
         )
     notes = check_memory(settings, head, older=older_memory)
+    try:
+        settings.data.mkdir(mode=0o770, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackupError(f"folder {settings.data}: {error.strerror}") from error
     catalogue = Catalogue(settings.catalogue_url, connections=2)
     try:
         with catalogue.read() as conn:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from enum import Enum
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -114,10 +115,8 @@ class Plan:
             self.die()
 
 
-def plans(scenario: Callable[[Plan], None], *, every: bool = True) -> Iterator[Plan]:
+def plans(scenario: Callable[[Plan], None]) -> Iterator[Plan]:
     """A plan for every point of `scenario`, which is run once without a fault to count them, and every kind of fault.
-
-    With `every` false, what changes something does not fail without effect: the store above it is seen to that.
 
     What changes nothing just fails: with its answer lost it is the same. A death before a point is one after the point
     before, but for commits: between those, the signer remembers what it signs. Once something went wrong, other points
@@ -126,12 +125,18 @@ def plans(scenario: Callable[[Plan], None], *, every: bool = True) -> Iterator[P
     smooth = Plan()
     scenario(smooth)
     for at, (name, changes) in enumerate(zip(smooth.names, smooth.changing, strict=True), start=1):
-        if every or not changes or name in {COMMIT, VOLATILE}:
-            yield Plan(at, Fault.BEFORE)
+        yield Plan(at, Fault.BEFORE)
         if changes:
             yield from (Plan(at, Fault.AFTER), Plan(at, Fault.DEATH))
         if name in {COMMIT, VOLATILE}:
             yield Plan(at, Fault.END)
+
+
+def in_turns(found: Iterator[Plan]) -> Iterator[Plan]:
+    """One of the plans for each point: the first kind of fault for one, the second for the next."""
+    for turn, (_, same) in enumerate(groupby(found, key=lambda plan: plan.at)):
+        choice = list(same)
+        yield choice[turn % len(choice)]
 
 
 class FaultyStore:

@@ -1,6 +1,6 @@
 """As test_files.py, at every request to an S3 engine (moto's server) and every transaction of the catalogue.
 
-A request that fails without effect, and changes nothing else, is left out: `PRATIQUE_FAULTS=all` tries those too.
+Every point has one kind of fault, in turns; with `PRATIQUE_FAULTS=all` it has all of them.
 """
 
 from __future__ import annotations
