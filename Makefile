@@ -53,7 +53,7 @@ check: $(VENV)/.dev ## formatting, lint, types, and the import contract
 test: ## install what tests need, and run them all, with coverage
 	@scripts/install-packages test
 	@$(MAKE) --no-print-directory $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not data" --numprocesses 2 --dist loadgroup --cov --cov-report= $(PYTEST)
+	$(BIN)/python -m pytest -m "not data and not image" --numprocesses 2 --dist loadgroup --cov --cov-report= $(PYTEST)
 	@$(BIN)/coverage report --skip-covered --format=total | sed 's/$$/ % of all packages covered, lines and branches/'
 	@for package in ocispec policy; do \
 		$(BIN)/coverage report --include="$$package/*" --fail-under=95 --format=total | sed "s/$$/ % of $$package\/ covered/" \
@@ -64,6 +64,17 @@ test: ## install what tests need, and run them all, with coverage
 test-data: $(VENV)/.dev ## tests on large real records: make test-data DATA=FOLDER
 	@test -d "$(DATA)" || { echo "make test-data: DATA=$(DATA) is no folder; expected DATA=FOLDER" >&2; exit 2; }
 	PRATIQUE_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m data $(PYTEST)
+
+.PHONY: test-image
+test-image: ## build the container image on Debian, run it, and let it judge an image (minutes)
+	@scripts/install-packages test
+	@$(MAKE) --no-print-directory $(VENV)/.dev
+	$(BIN)/python -m pytest -m image tests/image $(PYTEST)
+
+.PHONY: image
+image: ## the container image: make image BASE=debian:13-slim@sha256:DIGEST [TAG=NAME]
+	@test -n "$(BASE)" || { echo "make image: BASE= is empty; expected a Debian 13 image with its digest" >&2; exit 2; }
+	buildah build --file deploy/Containerfile --tag $(or $(TAG),pratique-registry) --build-arg BASE=$(BASE) .
 
 .PHONY: conformance
 conformance: ## the OCI conformance suite: make conformance SUITE=BINARY [PEER=1: on docker-registry too]
