@@ -185,6 +185,8 @@ def check_identity(
         return
     if bool(certificates.listen) == bool(certificates.header):
         raise SettingsError("setting certificates: expected either listen or header")
+    if certificates.required and not certificates.listen:
+        raise SettingsError("setting certificates.required: expected together with certificates.listen")
     if certificates.listen and not secure:
         raise SettingsError("setting certificates.listen: expected together with http.certificate, which it shows")
     if certificates.header and not proxied:

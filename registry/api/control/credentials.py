@@ -2,7 +2,7 @@
 
 | endpoint | who |
 | --- | --- |
-| POST /api/v1/accounts/<name>/secret | admin, and the robot itself |
+| POST /api/v1/accounts/<name>/secret | admin, and the robot itself by its newest secret |
 | POST /api/v1/accounts/<name>/invitation | admin |
 | POST /api/v1/password | whoever has the person's invitation, or password |
 | GET /api/v1/token-keys | admin, auditor |
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from sqlalchemy import Connection
 
 from ocispec import fields
@@ -33,7 +33,8 @@ from registry.authenticate import hash_secret, new_secret
 from registry.catalogue.accounts import Account, Kind, find_account, invite, is_account_name, set_password, set_secret
 from registry.catalogue.token_keys import list_keys, withdraw_keys
 from registry.context import caller, context, source
-from registry.errors import NameUnknownError, UnauthorizedError, UnsupportedRequestError
+from registry.errors import DeniedError, NameUnknownError, UnauthorizedError, UnsupportedRequestError
+from registry.identity.basic import read_basic
 from registry.identity.identity import Method
 
 blueprint = Blueprint("credentials", __name__)
@@ -56,13 +57,15 @@ class Made:
 @blueprint.post("/api/v1/accounts/<name>/secret")
 def post_secret(name: str) -> Response:
     """Give a robot another secret; the old one counts for `overlap` seconds more (0 without that)."""
-    principal = caller()
-    if principal.name != name or principal.is_narrowed:
+    itself = caller().name == name and not caller().is_narrowed
+    if not itself:
         require_role(Role.ADMIN)
     overlap = _overlap(json_body())
     secret = new_secret()
     with context().catalogue.write() as conn:
         account = account_named(conn, name)
+        if itself and account.role is not Role.ADMIN and not _shows_newest_secret(account):
+            raise DeniedError(f"account {name}: only its newest secret renews it, neither an older one nor a token")
         if account.kind is not Kind.ROBOT:
             raise UnsupportedRequestError(f"account {name}: a person has a password, expected a robot")
         until = context().clock() + timedelta(seconds=overlap) if overlap else None
@@ -152,6 +155,13 @@ def delete_token_keys() -> Response:
             after="withdrawn",
         )
     return Response(status=204)
+
+
+def _shows_newest_secret(account: Account) -> bool:
+    """True if this request was made by the secret itself: what ends soon must not become what does not."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    given = read_basic(encoded) if scheme.lower() == "basic" else None
+    return given is not None and hmac.compare_digest(hash_secret(given[1]), account.secret)
 
 
 def account_named(conn: Connection, name: str) -> Account:

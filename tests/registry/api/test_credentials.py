@@ -196,10 +196,14 @@ def test_a_robot_renews_its_own_secret_and_nobody_elses(live: LiveRegistry, name
     narrow = token(live, basic(name, live.secrets[name]), "repository:a/b:pull")
     path = f"/api/v1/accounts/{name}/secret"
     assert live.request("POST", path, account=None, body=b"{}", Authorization=narrow).status == 401
-    answer = ask(live, "POST", f"accounts/{name}/secret", {}, by=name)
+    answer = ask(live, "POST", f"accounts/{name}/secret", {"overlap": 60}, by=name)
     assert answer.status == 201
+    # What ends soon does not become what does not: neither the old secret nor a token.
+    assert ask(live, "POST", f"accounts/{name}/secret", {}, by=name).status == 403
     live.secrets[name] = json.loads(answer.body)["secret"]
-    assert live.request("GET", "/v2/", account=name).status == 200
+    wide = token(live, basic(name, live.secrets[name]), "registry:api:*")
+    assert live.request("POST", path, account=None, body=b"{}", Authorization=wide).status == 403
+    assert ask(live, "POST", f"accounts/{name}/secret", {}, by=name).status == 201
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,12 @@ def test_where_clients_are_sent_for_a_token_stands_in_the_settings(members: dict
         ({"certificates": {"listen": "127.0.0.1:1"}}, r"setting certificates\.ca: missing"),
         ({"certificates": {"ca": "/ca.pem", "listen": "127.0.0.1:1"}}, "expected together with http.certificate"),
         ({"certificates": {"ca": "/ca.pem", "header": "Client-Cert"}}, "expected together with http.proxies"),
+        (
+            {"http": {"proxies": ["10.0.0.0/8"]}, "certificates": {"ca": "/ca.pem", "header": "a", "required": True}},
+            "expected together with certificates.listen",
+        ),
+        ({"tokens": {"anonymous": []}}, "expected a list of 1 to 32 grants"),
+        ({"tokens": {"anonymous": ["A"]}}, "is not a glob over repository names"),
         ({"certificates": {"ca": "/ca.pem", "header": "a b"}}, "expected the name of a header"),
     ],
 )
