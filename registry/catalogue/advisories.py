@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select, update
 
@@ -74,13 +74,22 @@ def add_upload(conn: Connection, upload: Upload, *, lease: Lease | None = None) 
     )
 
 
-def current_uploads(conn: Connection) -> tuple[tuple[Digest, str, str], ...]:
-    """Digest, kind and name of what to import: the newest snapshot alone, if nothing is newer, else all sources."""
+class Current(NamedTuple):
+    """Something to import, and when it was handed in."""
+
+    digest: Digest
+    kind: str
+    name: str
+    received: datetime
+
+
+def current_uploads(conn: Connection) -> tuple[Current, ...]:
+    """What to import: the newest snapshot alone, if nothing is newer, else all sources."""
     rows = conn.execute(select(advisories).where(advisories.c.current).order_by(advisories.c.imported)).all()
-    found = [(row.digest, str(row.kind), str(row.name)) for row in rows]
-    if found and found[-1][1] == SNAPSHOT:
+    found = [Current(row.digest, str(row.kind), str(row.name), row.imported) for row in rows]
+    if found and found[-1].kind == SNAPSHOT:
         return (found[-1],)
-    return tuple(each for each in found if each[1] != SNAPSHOT)
+    return tuple(each for each in found if each.kind != SNAPSHOT)
 
 
 def snapshot_in_use(conn: Connection) -> Digest | None:

@@ -21,7 +21,7 @@ from typing import Final
 from sqlalchemy import Connection, update
 
 from ocispec.digest import Digest
-from registry.catalogue.advisories import current_uploads, note_import, snapshot_in_use, use_snapshot
+from registry.catalogue.advisories import Current, current_uploads, note_import, snapshot_in_use, use_snapshot
 from registry.catalogue.database import Catalogue
 from registry.catalogue.leases import Lease, hold_digest
 from registry.catalogue.schema import advisories
@@ -79,7 +79,7 @@ class Advising:
         self._copy: _Copy | None = None
         self._fetching = False
         self._importing: ImportProcess | None = None
-        self._uploads: tuple[tuple[Digest, str, str], ...] = ()
+        self._uploads: tuple[Current, ...] = ()
         self._made: tuple[Digest, int] | None = None
         self._leases = Leases(catalogue, clock)
         self._lease: Lease | None = None
@@ -207,7 +207,7 @@ class Advising:
         return None
 
     def _ended(self, *, error: str = "", made: tuple[Digest, int] | None = None) -> Imported:
-        keep = {self.folder.incoming(digest, kind) for digest, kind, _ in self._uploads}
+        keep = {self.folder.incoming(digest, kind) for digest, kind, *_ in self._uploads}
         for path in (self.folder.root / "incoming").iterdir():
             if path not in keep:
                 path.unlink(missing_ok=True)
@@ -217,7 +217,7 @@ class Advising:
         return Imported(snapshot=digest, size=size, error=error, lease=lease)
 
     def _get_uploads(self) -> None:
-        for digest, kind, _ in self._uploads:
+        for digest, kind, *_ in self._uploads:
             target = self.folder.incoming(digest, kind)
             if not target.exists():
                 self._get(digest).replace(target)

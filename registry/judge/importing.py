@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from ocispec.digest import Digest
-from registry.catalogue.advisories import SNAPSHOT
+from registry.catalogue.advisories import SNAPSHOT, Current
 from registry.processes import die_with_parent
 from scanner.advisories.build import import_sources
 from scanner.advisories.sources import Source, SourceKind
@@ -87,7 +87,7 @@ class ImportProcess:
         return "" if code == 0 else said or f"the import ended with status {code}"
 
 
-def begin_import(folder: AdvisoryFolder, uploads: Sequence[tuple[Digest, str, str]], *, now: datetime) -> ImportProcess:
+def begin_import(folder: AdvisoryFolder, uploads: Sequence[Current], *, now: datetime) -> ImportProcess:
     """Make `folder.made` out of the copies in `incoming/`, in a child process.
 
     Called by a process with one thread.
@@ -114,13 +114,15 @@ def begin_import(folder: AdvisoryFolder, uploads: Sequence[tuple[Digest, str, st
         os._exit(status)
 
 
-def _import(folder: AdvisoryFolder, uploads: Sequence[tuple[Digest, str, str]], now: datetime) -> None:
-    (digest, kind, _), *_ = uploads
+def _import(folder: AdvisoryFolder, uploads: Sequence[Current], now: datetime) -> None:
+    (digest, kind, *_), *_ = uploads
     if kind == SNAPSHOT:
         AdvisoryStore.open(folder.incoming(digest, kind), digest=digest).close()
         shutil.copyfile(folder.incoming(digest, kind), folder.made)
         return
     sources = [
-        Source(kind=SourceKind(kind), name=name, path=folder.incoming(digest, kind)) for digest, kind, name in uploads
+        # What was handed in long ago is no newer because something else comes: hosts' policies ask for its age.
+        Source(kind=SourceKind(kind), name=name, path=folder.incoming(digest, kind), date=received)
+        for digest, kind, name, received in uploads
     ]
     import_sources(sources, folder.made, now=now)

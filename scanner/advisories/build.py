@@ -61,7 +61,7 @@ def import_sources(sources: Sequence[Source], target: Path, *, now: datetime) ->
     """
     if not sources:
         raise ScanError("advisory import: no source given")
-    date = now.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    date = _text(now)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as database:
@@ -74,6 +74,10 @@ def import_sources(sources: Sequence[Source], target: Path, *, now: datetime) ->
     finally:
         partial.unlink(missing_ok=True)
     return Snapshot(path=target, digest=digest, date=date, sources=read, problems=tuple(build.problems))
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 def _publish(partial: Path, target: Path) -> Digest:
@@ -116,7 +120,7 @@ class _Build:
         row = DataSource(
             name=source.name,
             digest=f"sha256:{digest.hexdigest()}",
-            date=self.date,
+            date=self.date if source.date is None else min(self.date, _text(source.date)),
             records=records,
             broken=self._broken,
         )

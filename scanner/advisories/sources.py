@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -34,11 +35,15 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Data to import. `path` is a zip or folder of records (OSV) or one JSON file; `name` is how a report calls it."""
+    """Data to import. `path` is a zip or folder of records (OSV) or one JSON file; `name` is how a report calls it.
+
+    `date` is when they were got: data are no newer than that. None is now.
+    """
 
     kind: SourceKind
     name: str
     path: Path
+    date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
