@@ -71,7 +71,8 @@ def post_secret(name: str) -> Response:
         until = context().clock() + timedelta(seconds=overlap) if overlap else None
         changed = replace(account, secret=hash_secret(secret), old_until=until)
         set_secret(conn, name, changed.secret, old=account.secret, old_until=until)
-        _record(conn, name, f"new secret, the old one {f'until {format_time(until)}' if until else 'ends'}")
+        after = f"new secret, the old one {f'until {format_time(until)}' if until else 'ends'}"
+        _record(conn, name, before=_known_by(account), after=after)
     return made_response(Made(account=changed, once=secret))
 
 
@@ -85,7 +86,7 @@ def post_invitation(name: str) -> Response:
             raise UnsupportedRequestError(f"account {name}: a robot has a secret, expected a person")
         changed, invitation = new_credentials(account)
         invite(conn, name, changed.invitation, changed.invited_until or context().clock())
-        _record(conn, name, "invited, an older password ends")
+        _record(conn, name, before=_known_by(account), after=_known_by(changed))
     return made_response(Made(account=changed, once=invitation))
 
 
@@ -108,9 +109,7 @@ def post_password() -> Response:
             raise _unknown(name, "changed meanwhile")
         set_password(conn, name, hashed)
         how = "by invitation" if invitation else "by the one before"
-        parts.audit.append(
-            conn, Event.ACCOUNT, principal=name, source=source(), subject=name, after=f"new password, {how}"
-        )
+        _record(conn, name, before=_known_by(account), after=f"new password, {how}", by=name)
     return Response(status=204)
 
 
@@ -258,5 +257,23 @@ def _text(members: dict[str, JsonValue], name: str) -> str:
         raise UnsupportedRequestError(str(error)) from None
 
 
-def _record(conn: Connection, name: str, after: str) -> None:
-    context().audit.append(conn, Event.ACCOUNT, principal=caller().name, source=source(), subject=name, after=after)
+def _known_by(account: Account) -> str:
+    """What an account is known by, for the audit: never the thing itself."""
+    if account.kind is Kind.ROBOT:
+        older = f", an older one until {format_time(account.old_until)}" if account.old_until is not None else ""
+        return f"secret{older}"
+    if account.invitation and account.invited_until is not None:
+        return f"invited until {format_time(account.invited_until)}"
+    return "password" if account.password else "nothing"
+
+
+def _record(conn: Connection, name: str, *, before: str, after: str, by: str = "") -> None:
+    context().audit.append(
+        conn,
+        Event.ACCOUNT,
+        principal=by or caller().name,
+        source=source(),
+        subject=name,
+        before=before,
+        after=after,
+    )

@@ -96,7 +96,7 @@ def test_a_person_is_invited_and_sets_a_password(live: LiveRegistry, name: str) 
     shown = records(live, name)
     assert [(record.principal, record.before, record.after) for record in shown] == [
         ("admin", "", "person, officer: *"),
-        (name, "", "new password, by invitation"),
+        (name, f"invited until {invited['invitedUntil']}", "new password, by invitation"),
     ]
     assert all(record.source == "127.0.0.1" for record in shown)
 
@@ -137,6 +137,8 @@ def test_a_new_invitation_ends_the_password(live: LiveRegistry, name: str) -> No
     answer = ask(live, "POST", f"accounts/{name}/invitation", {})
     assert answer.status == 201
     until(live, basic(name, GOOD), 401)
+    last = records(live, name)[-1]
+    assert (last.before, last.after[:14]) == ("password", "invited until ")
     second = json.loads(answer.body)["invitation"]
     assert ask(live, "POST", "password", {"name": name, "invitation": second, "new": BETTER}, by=None).status == 204
     assert status(live, basic(name, BETTER)) == 200
@@ -180,6 +182,7 @@ def test_an_old_secret_counts_for_as_long_as_was_asked_for(live: LiveRegistry, n
     # A token that was given for the old secret ends with it.
     assert json.loads(answer.body)["oldSecretUntil"] is not None
     [_, change] = records(live, name)
+    assert change.before == "secret"
     assert change.after.startswith("new secret, the old one until 2")
 
 
@@ -293,7 +296,6 @@ def test_refused_logins_are_counted_in_the_audit(tmp_path_factory: pytest.TempPa
         for _ in range(7):
             assert status(live, basic("pusher", "wrong")) == 401
         live.stop()
-        live.start()
         [record] = [each for each in records(live, "login") if each.principal == "pusher"]
     assert (record.event, record.source) == ("login", "127.0.0.1")
     assert record.after == "7 refused: unknown account or wrong secret"
