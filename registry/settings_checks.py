@@ -21,6 +21,8 @@ MAX_NETWORKS: Final = 256
 
 MAX_HOSTS: Final = 16
 
+MAX_PORT: Final = 65535
+
 Check = Callable[[object, str], Any]
 """Takes the value and the key's name for messages; what it returns is of the key's declared type."""
 
@@ -134,7 +136,7 @@ def _matching(pattern: str, expected: str) -> Check:
     return check
 
 
-address = _matching(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}", "address:port")
+_address = _matching(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}", "address:port")
 registry_name = _matching(
     r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9a-fA-F:]{2,45}\])(?::[0-9]{1,5})?", "host or host:port"
 )
@@ -146,6 +148,14 @@ issuer_url = _matching(
 short_name = _matching(r"[a-z0-9][a-z0-9-]{0,30}", "lower-case letters, digits and dashes, 31 at most")
 header_name = _matching(r"[A-Za-z][A-Za-z0-9-]{0,62}", "the name of a header")
 prefix = _matching(r"(?:[a-z0-9][a-z0-9._-]*/)+", "lower-case path components, each with a slash after it")
+
+
+def address(value: object, key: str) -> str:
+    """An address with a port."""
+    found: str = _address(value, key)
+    if int(found.rpartition(":")[2]) > MAX_PORT:  # the C library would take the rest of a division for it
+        raise SettingsError(f"setting {key}: got {_shown(value)}, expected a port up to {MAX_PORT}")
+    return found
 
 
 def _shown(value: object) -> str:
