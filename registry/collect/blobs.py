@@ -53,7 +53,7 @@ def _release(run: Run, repository: str, loose: list[HeldBlob]) -> None:
         hold_repository(conn, repository)
         return [held for held in loose if drop_loose(conn, repository, held.digest, before=run.old)]
 
-    for held in loose if run.dry else run.catalogue.change(drop):
+    for held in loose if run.dry else run.change(drop):
         run.tally.note(Reason.NOT_NEEDED, f"{repository}@{held.digest}", held.size)
 
 
@@ -100,7 +100,7 @@ def delete(run: Run, doomed: list[Doomed], mark: Callable[[Connection, Doomed], 
         if run.dry:
             _count(run, batch)
             continue
-        marks = run.catalogue.change(partial(_marks, mark, batch))
+        marks = run.change(partial(_marks, mark, batch))
         for found in marks:
             if found in {Mark.BUSY, Mark.LEASED}:
                 run.tally.leave(found.value)
@@ -131,7 +131,7 @@ def _delete_bytes(run: Run, marked: list[Doomed]) -> None:
     finally:
         if gone:
             digests = [blob.digest for blob in gone]
-            run.catalogue.change(lambda conn: forget_deleted(conn, digests, run=run.attempt), durable=False)
+            run.change(lambda conn: forget_deleted(conn, digests, run=run.attempt), durable=False)
             _count(run, gone)
 
 

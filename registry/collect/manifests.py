@@ -61,7 +61,7 @@ def _drop(run: Run, rules: RuleSet, repository: str, stays_for: timedelta | None
         with run.catalogue.read() as conn:
             gone = drop(conn)
     else:
-        gone = run.catalogue.change(drop)
+        gone = run.change(drop)
     if gone is None:
         run.tally.leave("rules changed")
     for found, why in gone or ():

@@ -51,7 +51,7 @@ def drop_decisions_beyond(run: Run) -> None:
                 with run.catalogue.read() as conn:
                     doomed = _old(run, batch, conn)
             else:
-                doomed = run.catalogue.change(partial(_drop_old, run, batch))
+                doomed = run.change(partial(_drop_old, run, batch))
             for found, digest, size in doomed:
                 run.tally.note(Reason.DECISION, _shown(found, digest), size)
 
@@ -81,12 +81,12 @@ def drop_leftovers(run: Run) -> None:
     before, asked_before = run.old, run.started - LOOKED_UP
     _repeat(run, "keys of statements that ended", lambda conn: drop_statement_keys(conn, before=before, limit=BATCH))
     _repeat(run, "what other registries said", lambda conn: forget_lookups(conn, before=asked_before, limit=PAGE))
-    _note(run, "hosts' reports", run.catalogue.change(lambda conn: forget_reports(conn, run.running_since)))
-    _note(run, "leases", run.catalogue.change(lambda conn: forget_leases(conn, run.clock() - LONG_DEAD)))
+    _note(run, "hosts' reports", run.change(lambda conn: forget_reports(conn, run.running_since)))
+    _note(run, "leases", run.change(lambda conn: forget_leases(conn, run.clock() - LONG_DEAD)))
     after: Image | None = None
     while True:
         run.beat()
-        after = run.catalogue.change(partial(forget_pulls, after=after, limit=PAGE), durable=False)
+        after = run.change(partial(forget_pulls, after=after, limit=PAGE), durable=False)
         if after is None:
             break
 
@@ -119,7 +119,7 @@ def _drop(
         for batch in batches([digest for digest, there in page if not there]):
             dropped = len(batch)
             if not run.dry:
-                dropped = run.catalogue.change(partial(_dropped, drop, batch))
+                dropped = run.change(partial(_dropped, drop, batch))
             _note(run, batch[0], dropped)
 
 
@@ -128,7 +128,7 @@ def _repeat(run: Run, what: str, drop: Callable[[Connection], int]) -> None:
     dropped = 1
     while dropped:
         run.beat()
-        dropped = run.catalogue.change(drop, durable=False)
+        dropped = run.change(drop, durable=False)
         _note(run, what, dropped)
 
 

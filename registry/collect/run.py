@@ -29,6 +29,10 @@ PAGE: Final = 500
 BATCH: Final = 50
 """Things that are taken away in one transaction, and blobs that are in deletion at a time."""
 
+LONGEST_PAUSE: Final = 0.02
+"""Seconds of the pause after a transaction."""
+
+Done = TypeVar("Done")
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 
@@ -78,6 +82,13 @@ class Run:
     def running_since(self) -> datetime:
         """Hosts' reports from then on count."""
         return self.started - timedelta(seconds=self.settings.running)
+
+    def change(self, work: Callable[[Connection], Done], *, durable: bool = True) -> Done:
+        """`Catalogue.change`, and then a pause as long as it took: where one writes at a time, others want to, too."""
+        began = time.monotonic()
+        done = self.catalogue.change(work, durable=durable)
+        time.sleep(min(time.monotonic() - began, LONGEST_PAUSE))
+        return done
 
     def beat(self) -> None:
         """Say that the run goes on, if the last time is a while ago.

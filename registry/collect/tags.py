@@ -90,7 +90,7 @@ def _remove(run: Run, rules: RuleSet, repository: str, doomed: list[tuple[KnownT
             _remover(run, verdict.reason).tag(conn, repository, tag.tag)
         return found
 
-    removed = run.catalogue.change(remove)
+    removed = run.change(remove)
     if removed is None:
         run.tally.leave("rules changed")
     for tag, verdict in removed or ():
