@@ -1,6 +1,6 @@
 """Our registry beside Debian's docker-registry, in one run, by turns: small requests, downloads, uploads, memory.
 
-    python -m benchmarks.registry [--rounds N] [--seconds N] [--only PART]...
+    python -m benchmarks.registry [--rounds N] [--seconds N] [--only PART]... [--docs]
 
 Ours runs whole (keeper, signer, judge, web) with the settings that it is shipped with, and with everything on: access
 control, quarantine and served-tag check, audit, scanning of what arrives. It is asked by a host, whose tag is cleared,
@@ -9,19 +9,24 @@ small requests, it stands there with htpasswd and with tokens too. In each round
 order, and a ratio is the median of the rounds' ratios, so that a busy machine is busy for all.
 
 Ours acknowledges what is on the disk. The peer syncs the bytes that it is sent and not the folders in which it names
-them, so its upload is over once these have been synced too; how fast it acknowledges stands beside.
+them, so its upload is over once these have been synced too; how fast it acknowledges stands beside. Memory is measured
+as the registries were started, and again after all that load. `--docs` writes what is printed into
+docs/registry-speed.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
-import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy import func, select
 
@@ -29,6 +34,7 @@ from benchmarks.load import large, servers, small
 from benchmarks.load.costs import memory, watched
 from benchmarks.load.rounds import Measured, Report, Way, by_turns, median, ratio
 from benchmarks.load.servers import ACCEPT, REPOSITORY, TAG, Ours, Peer, Peers, Server
+from benchmarks.load.written import where, write_between
 from ocispec.digest import Digest
 from registry.audit import Event
 from registry.catalogue import schema
@@ -36,7 +42,8 @@ from registry.catalogue import schema
 MIB = 1024 * 1024
 LARGE = 100 * MIB
 MEMORY_UPLOAD = 1024 * MIB
-PARTS = ("manifests", "heads", "downloads", "uploads", "memory")
+PARTS = ("memory", "manifests", "heads", "downloads", "uploads", "after")
+DOCS = Path(__file__).parents[1] / "docs/registry-speed.md"
 
 SMALL_RATIO = 5.0
 LARGE_RATIO = 1.2
@@ -153,10 +160,17 @@ class Run:
             print(line, flush=True)
 
     def memory(self) -> None:
-        """What all processes hold while 1 GiB goes up."""
+        """What all processes hold while 1 GiB goes up, to registries that have just been started."""
+        self._memory("Memory of all processes (PSS) while 1 GiB goes up by PATCH and PUT, in MiB", wanted=True)
+
+    def after(self) -> None:
+        """The same after all else that was asked of them."""
+        self._memory("The same after all of this", wanted=False)
+
+    def _memory(self, title: str, *, wanted: bool) -> None:
         content = memoryview(servers.large_layer(MEMORY_UPLOAD))
         digest = Digest("sha256", hashlib.sha256(content).hexdigest())
-        print("\nMemory of all processes (PSS) while 1 GiB goes up by PATCH and PUT, in MiB")
+        print(f"\n{title}")
         print(f"  {'':<20}{'before':>8}{'at most':>8}")
         for way in (self.peer, self.writers[0]):
             before = memory(way.server.pid)
@@ -167,7 +181,7 @@ class Run:
             client.close()
             drop(way.server, digest)
             line = f"  {way.name:<20}{before / MIB:8.0f}{peak.bytes / MIB:8.0f}"
-            if way is not self.peer:
+            if wanted and way is not self.peer:
                 line += "  " + self.report.at_most("MiB of memory", peak.bytes / MIB, MEMORY_MOST)
             print(line, flush=True)
 
@@ -262,9 +276,34 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default 5)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of a turn of small requests (default 2)")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be repeated")
+    parser.add_argument("--docs", action="store_true", help="write docs/registry-speed.md")
     arguments = parser.parse_args()
+    if not arguments.docs:
+        return measure(arguments)
+    said = Said()
+    with redirect_stdout(said):
+        code = measure(arguments)
+    write_between(DOCS, "speed", f"```text\n{said.text.strip()}\n```")
+    return code
+
+
+class Said(io.TextIOBase):
+    """What is printed, shown and kept."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        """See `io.TextIOBase`."""
+        self.text += text
+        return sys.__stdout__.write(text) if sys.__stdout__ is not None else len(text)
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    """Measure and print; the exit code."""
     with servers.peers() as peers, servers.ours() as ours:
-        print(f"docker-registry {peers.open.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+        print(f"docker-registry {peers.open.version}; {where()}")
         run = prepare(peers, ours, arguments.rounds, arguments.seconds)
         for part in arguments.only or PARTS:
             getattr(run, part)()

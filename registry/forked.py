@@ -24,13 +24,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from registry.errors import RegistryError
 
 _CONTEXT: Final = multiprocessing.get_context("fork")
 
-T = TypeVar("T")
+_M_ARENA_MAX: Final = -8  # malloc.h
+
+_DONE: Final = b"done"
 
 
 def preload(modules: Iterable[str], once: Iterable[tuple[str, str]] = ()) -> None:
@@ -88,8 +90,8 @@ class Forked:
             os.kill(self.pid, number)
 
 
-def apart(work: Callable[[], T]) -> T:
-    """Do `work` in a process of its own, whose memory goes with it, and return what it returns.
+def apart(work: Callable[[], object]) -> None:
+    """Do `work` in a process of its own, whose memory goes with it.
 
     Raises:
         Whatever `work` raises; a RegistryError for what does not come back from there.
@@ -101,7 +103,7 @@ def apart(work: Callable[[], T]) -> T:
         try:
             os.close(reader)
             with os.fdopen(writer, "wb") as pipe:
-                pipe.write(_outcome(work))
+                pipe.write(_problem(work))
             code = 0
         finally:
             os._exit(code)
@@ -109,25 +111,22 @@ def apart(work: Callable[[], T]) -> T:
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
     os.waitpid(pid, 0)
-    if not told:
-        raise RegistryError("start: the process that prepares it ended without a word")
-    failed, outcome = pickle.loads(told)  # noqa: S301 -- from this program itself
-    if failed:
-        raise outcome
-    made: T = outcome
-    return made
+    if told != _DONE:
+        raise pickle.loads(told) if told else RegistryError("start: its process ended without a word")  # noqa: S301 -- ours
 
 
-def _outcome(work: Callable[[], object]) -> bytes:
+def _problem(work: Callable[[], object]) -> bytes:
+    """What `work` raises, as bytes; _DONE for nothing."""
     try:
-        told = pickle.dumps((False, work()))
+        work()
+        sys.stdout.flush()
     except Exception as error:
-        told = pickle.dumps((True, error))
         with suppress(Exception):
-            pickle.loads(told)  # noqa: S301 -- an exception may be one that cannot be made again
+            told = pickle.dumps(error)
+            pickle.loads(told)  # noqa: S301 -- some can be written and not read
             return told
-        told = pickle.dumps((True, RegistryError(str(error))))
-    return told
+        return pickle.dumps(RegistryError(str(error)))
+    return _DONE
 
 
 def _run(module: str, arguments: tuple[str, ...], closed: tuple[socket.socket, ...]) -> None:
@@ -139,6 +138,8 @@ def _run(module: str, arguments: tuple[str, ...], closed: tuple[socket.socket, .
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.close(nothing)
+    # mallopt(3): threads would have heaps of their own, each with what was needed there once; they take turns anyway.
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     sys.argv = [module, *arguments]
     _show((sys.executable, "-m", module, *arguments))
     code = importlib.import_module(module).main()

@@ -24,10 +24,10 @@ from registry.collect.pulls import Pulls
 from registry.errors import RegistryError
 
 BATCH_SECONDS: Final = 1.0
-MAX_BATCH: Final = 4000
+MAX_BATCH: Final = 2000
 """Reads of one transaction; so many do not wait until BATCH_SECONDS are over."""
 
-MAX_WAITING: Final = 5 * MAX_BATCH
+MAX_WAITING: Final = 10 * MAX_BATCH
 
 _log = logging.getLogger("pratique.registry")
 

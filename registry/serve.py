@@ -69,7 +69,7 @@ def serve(settings_path: Path) -> int:
         if at := _value(settings, "certificates.listen"):
             second = stack.enter_context(open_listener(str(at), "certificates.listen"))
         os.umask(0o007)
-        _tell(apart(lambda: _first_start(settings, settings_path.absolute())))
+        apart(lambda: _first_start(settings, settings_path.absolute()))
         run = _Run(path=settings_path.absolute(), settings=settings, listener=listener, second=second)
         run.prepare()
         supervisor = run.supervisor(signals)
@@ -110,7 +110,7 @@ def adopt_signer(settings_path: Path) -> int:
     return 0
 
 
-def _first_start(settings: Settings, path: Path) -> FirstStart:
+def _first_start(settings: Settings, path: Path) -> None:
     """What a start does before its processes; nothing of it stays in the supervisor's memory."""
     # Not before the settings are known: metrics are kept where they say as soon as their module is imported.
     from registry.first import first_start  # noqa: PLC0415
@@ -118,7 +118,7 @@ def _first_start(settings: Settings, path: Path) -> FirstStart:
 
     first = first_start(settings, now=processes.utc_now())
     record_settings(settings, path, processes.utc_now)
-    return first
+    _tell(first)
 
 
 def _tell(first: FirstStart) -> None:

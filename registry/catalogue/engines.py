@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import select
 import sqlite3
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from registry.errors import CatalogueError
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_SECONDS: Final = 20
 """How long a transaction waits for another one's lock, and a thread for a connection."""
@@ -37,7 +39,7 @@ _PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -2000",  # KiB of each connection, of which there are dozens; the kernel has the pages too
 )
 
 _SESSION: Final = {
@@ -81,7 +83,8 @@ def open_engine(url: str, *, connections: int) -> Engine:
 
 
 def _sqlite(url: URL, connections: int) -> Engine:
-    engine = create_engine(url, pool_size=connections, max_overflow=8, pool_timeout=BUSY_SECONDS)
+    # The connection that was used last is the next: each costs memory for what it has seen (schema, statements, pages).
+    engine = create_engine(url, pool_size=connections, max_overflow=8, pool_timeout=BUSY_SECONDS, pool_use_lifo=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -134,6 +137,8 @@ def _begin_postgresql(conn: Connection) -> None:
 
 def _check_alive(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
     """A connection that waits in the pool has nothing to read, but for its end, and what the server says before it."""
+    from psycopg import OperationalError  # noqa: PLC0415 -- it is there by now; without PostgreSQL nobody needs it
+
     waiting = select.poll()
     waiting.register(connection.fileno(), select.POLLIN)
     for _ in range(3):
@@ -141,6 +146,6 @@ def _check_alive(connection: psycopg.Connection[Any], _record: object, _proxy: o
             return
         try:
             connection.pgconn.consume_input()
-        except psycopg.OperationalError as error:
+        except OperationalError as error:
             raise DisconnectionError(str(error)) from error
     raise DisconnectionError("closed by the server")

@@ -16,11 +16,9 @@ time share a look that began after all of them had asked.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from typing import Any, Final, Protocol
 
-import psycopg
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,8 +33,6 @@ _ADVANCE: Final = (
 )
 _NUMBER: Final = "SELECT number FROM generations WHERE name = 'content'"
 
-_FAILED: Final = (sqlite3.Error, psycopg.Error, SQLAlchemyError)
-
 
 class Stamps:
     """Takes stamps; for many threads. Keeps one connection of `engine` for itself."""
@@ -44,6 +40,7 @@ class Stamps:
     def __init__(self, engine: Engine) -> None:
         """Connect at the first question."""
         self._engine = engine
+        self._failed = (engine.dialect.loaded_dbapi.Error, SQLAlchemyError)
         self._lock = threading.Lock()
         self._look: _Look | None = None
         # Looks are numbered: how many were begun, and which was the last to succeed, with what it found.
@@ -75,11 +72,11 @@ class Stamps:
             if self._look is not None:
                 try:
                     return self._look.take()
-                except _FAILED:
+                except self._failed:
                     self._drop()  # the database may have been started anew since: a new connection tells
             self._look = _SqliteLook(self._engine) if self._engine.name == "sqlite" else _PostgresqlLook(self._engine)
             return self._look.take()
-        except _FAILED as error:
+        except self._failed as error:
             self._drop()
             raise CatalogueError(f"catalogue: {' '.join(str(error).split())}") from error
 

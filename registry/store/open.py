@@ -6,7 +6,6 @@ from registry.settings import Settings
 from registry.store.files import FilesStore
 from registry.store.interface import BlobStore
 from registry.store.measured import MeasuredStore
-from registry.store.s3 import S3Store
 
 
 def open_store(settings: Settings) -> BlobStore:
@@ -16,4 +15,8 @@ def open_store(settings: Settings) -> BlobStore:
         StorageError: its folder cannot be made.
     """
     s3 = settings.storage.s3
-    return MeasuredStore(S3Store(s3) if s3 is not None else FilesStore(settings.store_folder))
+    if s3 is None:
+        return MeasuredStore(FilesStore(settings.store_folder))
+    from registry.store.s3 import S3Store  # noqa: PLC0415 -- its client takes megabytes, in each process
+
+    return MeasuredStore(S3Store(s3))
