@@ -27,7 +27,7 @@ from ocispec.errors import SpecError
 from policy.errors import PolicyError
 from registry import check_state, processes
 from registry.catalogue.database import Catalogue
-from registry.errors import RegistryError, SettingsError
+from registry.errors import RegistryError, SettingsError, StorageError
 from registry.first import check_way
 from registry.identity.open import open_identity
 from registry.listening import open_listener, read_certificate
@@ -246,6 +246,10 @@ def _runs(settings: Settings) -> bool:
         return probe.connect_ex(str(Places(settings).signer_socket)) == 0
 
 
-def _storage(settings: Settings, _found: Found) -> None:
-    if settings.storage.s3 is not None or settings.store_folder.exists():
+def _storage(settings: Settings, found: Found) -> None:
+    if settings.storage.s3 is None and not settings.store_folder.exists():
+        return  # the first start makes it
+    try:
         open_store(settings).check()
+    except StorageError as error:
+        found.problems.append(f"storage: {' '.join(str(error).split())}")
