@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
-    """A registry whose logins may fail often."""
-    logins = {"failures_per_account": 100, "failures_per_address": 1000}
-    with web_registry(tmp_path_factory.mktemp("registry"), logins=logins) as running:
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
+    """A registry whose logins may fail often, on each kind of database (see conftest.py)."""
+    settings: dict[str, Any] = {"logins": {"failures_per_account": 100, "failures_per_address": 1000}}
+    if getattr(request, "param", "sqlite") == "postgresql":
+        settings["catalogue"] = request.getfixturevalue("server").database()
+    with web_registry(tmp_path_factory.mktemp("registry"), **settings) as running:
         yield running
     log = (running.folder / "web.log").read_text()
     assert "Traceback" not in log, log
