@@ -1,0 +1,140 @@
+"""Processes that are forked: what they are given, what they are not, and what stays out of everybody's memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.errors import RegistryError, SettingsError
+from registry.forked import Forked, apart
+from registry.places import Places
+from tests.support.live import WholeRegistry, whole_registry
+
+CHILD = "tests.support.forked_child"
+
+
+class OddError(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def _told(path: Path) -> dict[str, object]:
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, "it said nothing"
+        time.sleep(0.01)
+    found: dict[str, object] = json.loads(path.read_text())
+    return found
+
+
+def test_it_is_a_process_of_its_own(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    try:
+        with socket.socket() as kept, socket.socket() as closed:
+            os.set_inheritable(kept.fileno(), True)
+            words = [str(tmp_path / "told"), "7", str(kept.fileno()), str(closed.fileno())]
+            child = Forked(CHILD, words, closed=[closed])
+            assert child.wait(30) == 7
+            assert child.poll() == child.returncode == 7
+            assert closed.fileno() >= 0
+            told = _told(tmp_path / "told")
+            assert told["open"] == [kept.fileno()]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert told["arguments"] == [CHILD, *words]
+    assert told["session"] == child.pid
+    assert told["input"] == os.devnull
+    assert told["ignored"] == []
+    command = told["command"]
+    assert isinstance(command, list)
+    # There is room for as much as this process's own command line has.
+    assert [sys.executable, "-m", CHILD, *words][: len(command) - 1] == command[:-1]
+
+
+def test_it_is_waited_for_and_ended(tmp_path: Path) -> None:
+    child = Forked(CHILD, [str(tmp_path / "told"), "wait"])
+    assert child.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.05)
+    _told(tmp_path / "told")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == -signal.SIGTERM
+    child.send_signal(signal.SIGTERM)  # to nobody
+
+
+def test_what_is_done_apart_leaves_nothing_here(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def work() -> None:
+        seen.append(os.getpid())
+        (tmp_path / "done").write_text(str(os.getpid()))
+
+    apart(work)
+    assert not seen
+    assert (tmp_path / "done").read_text() != str(os.getpid())
+
+
+def test_what_fails_apart_fails_here() -> None:
+    def refused() -> None:
+        raise SettingsError("setting name: got nothing")
+
+    def odd() -> None:
+        raise OddError("one", "two")
+
+    with pytest.raises(SettingsError, match="setting name: got nothing"):
+        apart(refused)
+    with pytest.raises(RegistryError, match="one two"):
+        apart(odd)
+    with pytest.raises(RegistryError, match="without a word"):
+        apart(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[WholeRegistry]:
+    """A registry at its first start, which makes key and token."""
+    with whole_registry() as made:
+        yield made
+
+
+def _memory(pid: int) -> Iterator[bytes]:
+    """What a process can write to."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, rights, *_ = line.split()
+            if not rights.startswith("rw"):
+                continue
+            start, end = (int(part, 16) for part in where.split("-"))
+            try:
+                memory.seek(start)
+                yield memory.read(end - start)
+            except (OSError, OverflowError, ValueError):
+                continue
+
+
+def _tree(pid: int) -> list[int]:
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in below for each in _tree(int(child)))]
+
+
+def test_the_key_is_in_the_signers_memory_alone(live: WholeRegistry) -> None:
+    assert live.process is not None
+    key = Places(live.settings).signer_key.read_bytes().splitlines()[1]
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in _tree(live.process.pid)}
+    assert sum(b"signer" in words for words in commands.values()) == 1
+    assert len(commands) >= 6
+    for pid, words in commands.items():
+        if b"signer" not in words:
+            parts = list(_memory(pid))
+            assert any(live.settings.name.encode() in part for part in parts)  # what all know is found in all
+            assert not any(key in part for part in parts), words
