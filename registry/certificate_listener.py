@@ -6,7 +6,8 @@ and of a pipe into which a byte is written when it serves. /token is all that is
 require one.
 
 Nobody is waited for: handshakes and heads come in one loop, each connection has SECONDS in all, and when there are too
-many of them - of one address, or together - the one that waited longest for its request to come is cut off.
+many of them - of one address, or together - the one that waited longest for its request to come is cut off. An address
+may begin so many handshakes a second (`rates.unknown`); with more it is closed before anything is computed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from registry.identity.failures import FailureLog
 from registry.listening import read_certificate
 from registry.places import Places
 from registry.proxies import Proxies
+from registry.rates import Buckets
 from registry.settings import Settings, load
 from registry.small_http import MAX_HEAD, BadRequestError, ask, environ_of, read_request, write_answer
 from registry.telemetry import lines
@@ -91,7 +93,9 @@ def serve(path: Path, listener: socket.socket, ready: Callable[[], object]) -> N
     processes.become(settings.users.web, "users.web", settings)
     stop = processes.stop_flag(Places(settings).log_level)
     reporter.start()
-    served = Listener(listener, tls, observed, parts.identity.failures)
+    rate = settings.rates.unknown
+    handshakes = Buckets(rate, settings.rates.burst) if rate else None
+    served = Listener(listener, tls, observed, failures=parts.identity.failures, handshakes=handshakes)
     try:
         asyncio.run(served.run(stop, ready, patience=min(settings.http.stop, SECONDS)))
     finally:
@@ -127,10 +131,17 @@ class Listener:
     """Takes connections from a socket that listens, and answers one request on each."""
 
     def __init__(
-        self, listener: socket.socket, tls: ssl.SSLContext, application: WSGIApplication, failures: FailureLog
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext,
+        application: WSGIApplication,
+        *,
+        failures: FailureLog,
+        handshakes: Buckets | None,
     ) -> None:
-        """Take the parts; nothing is accepted yet."""
+        """Take the parts; nothing is accepted yet. `handshakes` says how many an address may begin (None: any)."""
         self._listener, self._tls, self._application, self._failures = listener, tls, application, failures
+        self._handshakes = handshakes
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=NAME)
         self._all: dict[asyncio.Task[None], str] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -181,6 +192,9 @@ class Listener:
 
     def _admit(self, connection: socket.socket, address: str) -> None:
         network = network_of(address)
+        if self._handshakes is not None and self._handshakes.take(network) > 0:
+            connection.close()  # a handshake costs a millisecond of the one core that all share
+            return
         same = [task for task, other in self._all.items() if other == network]
         crowded = same if len(same) >= PER_ADDRESS else list(self._all) if len(self._all) >= CONNECTIONS else []
         if crowded:
@@ -276,6 +290,7 @@ def _reporter(settings: Settings) -> Reporter:
 
 
 def _flush(parts: Context, reporter: Reporter) -> None:
+    parts.refusals.flush()
     parts.identity.failures.flush()
     reporter.flush()
 

@@ -85,7 +85,7 @@ class Door:
         return status, json.loads(body)
 
 
-def made(folder: Path, **certificates: object) -> Door:
+def made(folder: Path, *, rates: dict[str, int] | None = None, **certificates: object) -> Door:
     """A listener that does not run yet; `host-1.test` speaks for account host."""
     ours = authority(folder / "ca")
     chain, key = ours.issue("registry", "127.0.0.1")
@@ -94,6 +94,7 @@ def made(folder: Path, **certificates: object) -> Door:
         folder / "registry",
         http={"certificate": str(chain), "key": str(key)},
         certificates={"ca": str(ours.file), "listen": f"127.0.0.1:{port}", **certificates},
+        rates=rates or {"unknown": 0},
     )
     catalogue = live.catalogue()
     with catalogue.write() as conn:
@@ -369,6 +370,25 @@ def test_where_one_is_required_nobody_comes_in_without_and_refusals_are_counted(
     assert "1 refused: client certificate: none was shown" in told
     assert "3 refused: client certificate: unable to get local issuer certificate" in told
     assert any(text.startswith("1 refused: client certificate: speaks for 0 accounts") for text in told)
+
+
+def test_an_address_begins_so_many_handshakes_and_others_are_not_kept_out(tmp_path: Path) -> None:
+    with running(made(tmp_path, rates={"unknown": 1, "burst": 5})) as door:
+        answers = []
+        for _ in range(12):
+            try:
+                answers.append(door.token(door.host)[0])
+            except (ssl.SSLError, ConnectionError):
+                answers.append(0)
+        assert answers[:5] == [200] * 5
+        assert answers.count(0) >= 4
+        context = door.authority.client(door.host)
+        with (
+            socket.create_connection(("127.0.0.1", door.port), timeout=30, source_address=("127.0.0.9", 0)) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as other,
+        ):
+            other.sendall(b"GET /token HTTP/1.1\r\n\r\n")
+            assert other.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_it_ends_when_it_is_told_whoever_is_there(tmp_path: Path) -> None:
