@@ -190,7 +190,7 @@ RIGHTS: Final[Mapping[str, Mapping[str, str]]] = {
         "unknown": "404 admin | 403 *",
     },
     "credentials.post_secret POST": {
-        "own": "403 tokens | 400 person | 201 *",
+        "own": "403 tokens person | 201 *",
         "anothers": "201 admin | 403 *",
         "unknown": "404 admin | 403 *",
     },

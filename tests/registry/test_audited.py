@@ -88,8 +88,10 @@ TOLD: Final[Mapping[str, tuple[Told, ...]]] = {
     "accounts.delete_account DELETE": (
         Told(event=Event.ACCOUNT, subject="stranger", before=r"pusher: foreign/\*", after="removed"),
     ),
-    "credentials.post_secret POST": (Told(event=Event.ACCOUNT, subject="everywhere", after="new secret, .*"),),
-    "credentials.post_invitation POST": (Told(event=Event.ACCOUNT, subject="person", after="invited, .*"),),
+    "credentials.post_secret POST": (
+        Told(event=Event.ACCOUNT, subject="everywhere", before=".+", after="new secret, .*"),
+    ),
+    "credentials.post_invitation POST": (Told(event=Event.ACCOUNT, subject="person", before=".+", after=".*invit.*"),),
     "credentials.delete_token_keys DELETE": (
         Told(event=Event.TOKEN_KEY, subject="token keys", before=r"\S{43}.*", after="withdrawn"),
     ),
@@ -118,7 +120,7 @@ TOLD: Final[Mapping[str, tuple[Told, ...]]] = {
     ),
     "accounts.post_bootstrap POST": (Told(event=Event.ACCOUNT, subject="root", after=r"admin: \*.*"),),
     "credentials.post_password POST": (
-        Told(event=Event.ACCOUNT, subject="person", after="new password, by the one before"),
+        Told(event=Event.ACCOUNT, subject="person", before=".+", after="new password, by the one before"),
     ),
 }
 """What the request of each route that changes something is recorded as."""
