@@ -4,7 +4,7 @@ Whoever needs several takes them in this order, so that no two wait for each oth
 
  (1) STATEMENTS, ACCOUNTS, COLLECTION;
  (2) a repository (`blobs.hold_repository`, a lock on its row), and then RULES;
- (3) names: `hold_alone` of a repository's judgements, then digests (`hold_name`, `take_name`);
+ (3) names: hosts' reports, `hold_alone` of a repository's judgements, then digests (`hold_name`, `take_name`);
  (4) rows, several of one table by their keys;
  (5) CHAIN, which is only taken at the end of a transaction (`database.run_last`), by whoever has all other locks that
      it needs: so nobody who holds it waits for anything.

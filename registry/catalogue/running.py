@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert, literal, select, tuple_
 
 from ocispec.digest import Digest
 from registry.catalogue.database import put_row
+from registry.catalogue.locks import hold_alone, hold_name
 from registry.catalogue.lookups import there_is
 from registry.catalogue.schema import manifests, pulls, running, running_reports
 
 Image = tuple[str, Digest]
 """A repository, and a digest in it."""
+
+
+_REPORTS: Final = "reports of hosts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +32,14 @@ class Seen:
     reported: datetime
 
 
+def hold_reports(conn: Connection) -> None:
+    """Have no host report anything before this transaction ends: what runs is what it sees."""
+    hold_alone(conn, _REPORTS)
+
+
 def report_running(conn: Connection, host: str, images: Sequence[Image], *, now: datetime) -> None:
     """Replace what `host` runs by `images`, each once."""
+    hold_name(conn, _REPORTS)
     put_row(conn, running_reports, account=host, reported=now, images=len(images))
     conn.execute(delete(running).where(running.c.account == host))
     if images:

@@ -119,8 +119,7 @@ def collect_now(
     """Do a run over everything here and now, in this process, beside a registry or without one; returns it, done.
 
     Raises:
-        CollectionLostError: another run goes on.
-        StorageError, CatalogueError: it failed.
+        CollectionLostError: another run goes on, or this one failed; its row says why.
     """
     now, worker = clock(), secrets.token_hex(8)
     with catalogue.write() as conn:
@@ -139,7 +138,8 @@ def collect_now(
         settings=settings,
         dry=dry,
     )
-    collect_and_tell(run, by=by)
+    if not collect_and_tell(run, by=by):
+        raise CollectionLostError(f"collection {run.id}: failed")
     return run
 
 

@@ -11,6 +11,7 @@ from registry.access import REGISTRY, tag_subject
 from registry.catalogue.blobs import hold_repository
 from registry.catalogue.garbage import KnownManifest, known_manifest, known_manifests
 from registry.catalogue.rules import rules_now, rules_to_keep
+from registry.catalogue.running import hold_reports
 from registry.catalogue.tags import tags_of
 from registry.collect.report import Reason
 from registry.collect.retention import untagged_for
@@ -46,6 +47,7 @@ def _drop(run: Run, rules: RuleSet, repository: str, stays_for: timedelta | None
             hold_repository(conn, repository)
             if rules_to_keep(conn) is not rules:
                 return None
+            hold_reports(conn)
         for suspect in doomed:
             found = known_manifest(conn, repository, suspect.digest, running_since=run.running_since)
             why = _why(run, found, stays_for, run.started) if found is not None else None

@@ -11,6 +11,7 @@ from registry.access import REGISTRY
 from registry.catalogue.blobs import hold_repository
 from registry.catalogue.garbage import KnownTag, known_tags, repository_names
 from registry.catalogue.rules import rules_now, rules_to_keep
+from registry.catalogue.running import hold_reports
 from registry.collect.report import Reason
 from registry.collect.retention import Named, Retention, Tag, Verdict, judge
 from registry.collect.run import PAGE, Run, batches
@@ -83,6 +84,7 @@ def _remove(run: Run, rules: RuleSet, repository: str, doomed: list[tuple[KnownT
         hold_repository(conn, repository)
         if rules_to_keep(conn) is not rules:
             return None
+        hold_reports(conn)
         names = [tag.tag for tag, _ in doomed]
         still = set(known_tags(conn, repository, running_since=run.running_since, names=names))
         found = [(tag, verdict) for tag, verdict in doomed if tag in still]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,20 @@ from sqlalchemy import Table, func, insert, select, update
 
 from ocispec.digest import Digest
 from registry.access import REGISTRY
+from registry.audit import Audit
 from registry.catalogue import schema
-from registry.catalogue.collections import list_collected
+from registry.catalogue.collections import Begun, begin_collection, list_collected, request_collection
 from registry.catalogue.database import Catalogue
 from registry.catalogue.holds import hold, let_go
 from registry.catalogue.leases import add_lease
 from registry.catalogue.rules import lock_rules, put_rule
 from registry.catalogue.running import report_running
+from registry.collect import tags
 from registry.collect.collector import collect_now
 from registry.collect.report import Reason
 from registry.collect.retention import Retention
-from registry.collect.run import Run
+from registry.collect.run import SILENCE, Run
+from registry.collect.tags import untag
 from registry.rules import Immutable, Kind, Rule, Value
 from registry.settings_collect import CollectSettings
 from registry.store.files import FilesStore
@@ -286,8 +290,6 @@ def test_rules_that_change_while_a_run_goes_on_bind_it(place: Place, monkeypatch
     place.repository()
     place.manifest("image", tag="v1")
     place.rule(Kind.RETENTION, Retention(pushed=timedelta(days=1)))
-    from registry.collect import tags
-
     judged = tags.judged
 
     def meanwhile(*given: Any, **named: Any) -> Any:
@@ -299,3 +301,42 @@ def test_rules_that_change_while_a_run_goes_on_bind_it(place: Place, monkeypatch
     run = place.collect()
     assert place.tags() == {"v1"}
     assert run.tally.left == {"rules changed": 1}
+
+
+def test_a_report_that_is_being_made_is_waited_for(place: Place) -> None:
+    place.repository()
+    image = place.manifest("image", tag="old")
+    place.rule(Kind.RETENTION, Retention(pushed=timedelta(days=1)))
+    reporting, go = threading.Event(), threading.Event()
+
+    def report() -> None:
+        with place.catalogue.write() as conn:
+            report_running(conn, "host-1", [(REPOSITORY, image)], now=NOW)
+            reporting.set()
+            assert go.wait(30)
+
+    reporter = threading.Thread(target=report)
+    with place.catalogue.write() as conn:
+        wanted = request_collection(conn, by="test", dry_run=False, now=NOW)
+        begun = begin_collection(conn, wanted, worker="x", now=NOW, until=NOW + SILENCE)
+    assert isinstance(begun, Begun)
+    run = Run(
+        id=wanted,
+        attempt=begun.attempt,
+        started=NOW,
+        catalogue=place.catalogue,
+        store=place.store,
+        audit=Audit(lambda: NOW),
+        clock=lambda: NOW,
+        settings=CollectSettings(),
+    )
+    collector = threading.Thread(target=untag, args=(run,))
+    reporter.start()
+    assert reporting.wait(30)
+    collector.start()
+    collector.join(0.5)
+    go.set()
+    reporter.join(30)
+    collector.join(30)
+    assert not collector.is_alive()
+    assert place.tags() == {"old"}
