@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ import pytest
 from ocispec.access import Access, ClientCertificate
 from ocispec.errors import SpecError
 from ocispec.remote import Remote
+from policy.model import State
+from registry.catalogue.accounts import bind_certificates
 from runtime.host import Host, RegistryAccount
 from runtime.store import Store
 from tests.clients.conftest import make_desk
@@ -23,8 +28,10 @@ from tests.pratique.calling import call, good
 from tests.support.certificates import Authority, Client, authority
 from tests.support.images import BuiltImage, image
 from tests.support.live import WholeRegistry, now, prepared
+from tests.support.nginx import nginx
 from tests.support.packages import os_release
 from tests.support.processes import free_port
+from tests.support.registry import web_registry
 
 REPOSITORY = "team/app"
 
@@ -181,3 +188,56 @@ def test_a_reload_renews_what_the_listener_shows_and_loses_nobody(site: Site) ->
         assert site.pull(site.host) == site.built.manifest.raw
         assert time.monotonic() < deadline, site.live.log()
     assert site.pull(site.host) == site.built.manifest.raw
+
+
+# ---- behind nginx ------------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_that_takes_any_certificate_gives_nothing_away(tmp_path: Path) -> None:
+    """nginx asks for one and proves that the client has its key (ssl_verify_client optional_no_ca), and no more."""
+    ours, port = authority(tmp_path / "tls"), free_port()
+    chain, key = ours.issue("tls", "127.0.0.1")
+    name = f"127.0.0.1:{port}"
+    certificates = {"ca": str(ours.file), "header": "Client-Cert"}
+    with web_registry(
+        tmp_path / "registry", name=name, http={"proxies": ["127.0.0.1"]}, certificates=certificates
+    ) as live:
+        catalogue = live.catalogue()
+        with catalogue.write() as conn:
+            bind_certificates(conn, "host", ["dns:host-1.test"])
+        catalogue.close()
+        built = image()
+        live.push(REPOSITORY, built, "1")
+        live.judge(REPOSITORY, built.digest, State.CLEARED, serve="1")
+        changes = {
+            "server 127.0.0.1:5000;": f"server {live.address};",
+            "listen 443 ssl;": f"listen {name} ssl; ssl_verify_client optional_no_ca;",
+            "/etc/pratique/tls.pem": str(chain),
+            "/etc/pratique/tls.key": str(key),
+            'proxy_set_header Client-Cert "";': "proxy_set_header Client-Cert $ssl_client_escaped_cert;",
+        }
+        with nginx(tmp_path / "nginx", port, changes):
+            foreign = authority(tmp_path / "foreign")
+            makers: tuple[tuple[Callable[[], Client | None], bool], ...] = (
+                (lambda: ours.issue_client("host-1.test"), True),
+                (lambda: foreign.issue_client("host-1.test"), False),
+                (lambda: ours.issue_client("host-2.test"), False),
+                (lambda: ours.issue_client("host-1.test", days=-1, begins=timedelta(days=-9)), False),
+                (lambda: None, False),
+            )
+            for make, pulls in makers:
+                shown = make()
+                certificate = ClientCertificate(chain=shown.chain, key=shown.key) if shown is not None else None
+                access = Access(ca_file=ours.file, client_certificate=certificate, attempts=1)
+                with Remote(name, access) as remote:
+                    if pulls:
+                        assert remote.manifest(REPOSITORY, "1").raw == built.manifest.raw
+                        continue
+                    with pytest.raises(SpecError):
+                        remote.manifest(REPOSITORY, "1")
+            # What a client says is its certificate, nginx does not pass on.
+            header = {"Client-Cert": f":{base64.b64encode(ours.issue_client('host-1.test').der).decode()}:"}
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=ours.client())
+            connection.request("GET", "/token", headers=header)
+            assert connection.getresponse().status == 401
+            connection.close()
