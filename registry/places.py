@@ -69,7 +69,7 @@ class Places:
 
     @property
     def metrics(self) -> Path:
-        """Where processes count (prometheus_client's multiprocess mode)."""
+        """Where processes count (prometheus_client's multiprocess mode): a link, `telemetry/memory.py`."""
         return self.settings.run_folder / "metrics"
 
     @property

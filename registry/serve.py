@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from registry.listening import inherited_listener, open_listener
 from registry.places import Places
 from registry.settings import Settings, load
 from registry.supervise import Appears, Child, Process, Ready, Says, Signals, Supervisor
+from registry.telemetry.memory import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from registry.first import FirstStart
@@ -80,6 +80,7 @@ def serve(settings_path: Path) -> int:
             supervisor.watch()
         finally:
             supervisor.stop()
+            remove_folder(Places(settings).metrics)
     return 0
 
 
@@ -161,8 +162,8 @@ class _Run:
             places.mirror_sign,
         ):
             stale.unlink(missing_ok=True)
-        shutil.rmtree(places.metrics, ignore_errors=True)
-        places.metrics.mkdir(mode=0o770)
+        if self.settings.metrics.listen:
+            make_folder(places.metrics, processes.shared_gid(self.settings))
         self._tell_level(self.settings)
         if self.settings.metrics.listen:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(places.metrics)

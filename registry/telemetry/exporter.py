@@ -7,6 +7,7 @@ bearer token, over TLS with the registry's own certificate if there is one.
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import socket
 import ssl
@@ -38,6 +39,8 @@ CLIENTS: Final = 8
 
 CLIENT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.25
+
+_log = logging.getLogger("pratique.metrics")
 
 
 def run(settings: Settings, _number: int) -> None:
@@ -152,7 +155,12 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.token and not hmac.compare_digest(self.headers.get("Authorization", "").encode(), wanted):
             self._say(401, b"a bearer token is needed\n", ("WWW-Authenticate", 'Bearer realm="metrics"'))
             return
-        body, content_type = self.server.answer(self.headers.get("Accept", ""))
+        try:
+            body, content_type = self.server.answer(self.headers.get("Accept", ""))
+        except Exception:  # of the library, too: Prometheus is told, and so is whoever reads the log
+            _log.exception("metrics cannot be told")
+            self._say(500, b"metrics cannot be told; the log says why\n")
+            return
         self._say(200, body, ("Content-Type", content_type))
 
     def _say(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
