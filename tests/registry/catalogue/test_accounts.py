@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from registry.catalogue.accounts import (
     add_account,
     bind_certificates,
     certificates_of,
+    change_account,
     count_accounts,
     find_account,
     find_by_certificate,
@@ -21,6 +23,7 @@ from registry.catalogue.accounts import (
     remove_account,
     set_password,
     set_secret,
+    unbind_certificates,
 )
 from registry.catalogue.database import Catalogue
 from registry.catalogue.generations import ACCOUNTS, generation
@@ -113,12 +116,44 @@ def test_each_change_is_another_version_and_a_new_generation(catalogue: Catalogu
         look()
         set_secret(conn, "alice", "c" * 64)
         look()
+        change_account(conn, person("alice", grants=grants("shop/*")))
+        look()
+        unbind_certificates(conn, "alice")
+        look()
         remove_account(conn, "alice")
         add_account(conn, person("alice"))
         look()
     versions, generations = zip(*seen, strict=True)
     assert len(set(versions)) == len(versions)
-    assert generations == (0, 1, 2, 3, 4)
+    assert generations == tuple(range(7))
+
+
+def test_an_older_secret_is_kept_with_its_end_or_not_at_all(catalogue: Catalogue) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, robot("ci"))
+        set_secret(conn, "ci", "b" * 64, old="a" * 64, old_until=NOW)
+        found = find_account(conn, "ci")
+        assert found is not None
+        assert (found.secret, found.old_secret, found.old_until) == ("b" * 64, "a" * 64, NOW)
+        set_secret(conn, "ci", "c" * 64, old="b" * 64)
+        found = find_account(conn, "ci")
+        assert found is not None
+        assert (found.secret, found.old_secret, found.old_until) == ("c" * 64, "", None)
+
+
+def test_what_an_account_may_is_changed_and_nothing_else(catalogue: Catalogue) -> None:
+    with catalogue.write() as conn:
+        add_account(conn, robot("ci", secret="right"))
+        before = find_account(conn, "ci")
+        assert before is not None
+        after = replace(before, grants=grants("shop/*:pull"), expires=NOW)
+        change_account(conn, after)
+        assert find_account(conn, "ci") == after
+        with pytest.raises(AccountError, match="expected 1 to 100"):
+            change_account(conn, replace(after, grants=()))
+        bind_certificates(conn, "ci", ["dns:ci.test"])
+        unbind_certificates(conn, "ci")
+        assert certificates_of(conn) == {}
 
 
 def test_a_password_is_hashed_anew_only_if_it_is_still_the_same(catalogue: Catalogue) -> None:
