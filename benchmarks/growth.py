@@ -198,9 +198,13 @@ class Figures:
             client.close()  # the registry closed the connections while it was filled; the next request opens one
         for name, look in LOOKS.items():
             look(registry)
-            self.looks.setdefault(name, []).append(statistics.median(_seconds(registry, look) for _ in range(TIMES)))
+            cost = statistics.median(_seconds(registry, look) for _ in range(TIMES))
+            self.looks.setdefault(name, []).append(cost)
+            print(f"  {name}: {cost * 1000:.2f} ms", flush=True)
         for name, each in LISTS.items():
-            self.lists.setdefault(name, []).append(_seconds(registry, each))
+            cost = _seconds(registry, each)
+            self.lists.setdefault(name, []).append(cost)
+            print(f"  {name}: {cost:.2f} s", flush=True)
 
 
 def _seconds(registry: Registry, look: Look) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Row, delete, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from ocispec.digest import Digest
 from policy.model import State
@@ -17,11 +17,21 @@ from policy.statements import RevocationList
 from registry import states
 from registry.audit import Audit, Event
 from registry.catalogue import schema
-from registry.judge.jobs import JobKind, Priority, enqueue, subject_of
+from registry.judge.jobs import JobKind, Priority, enqueue_all, subject_of
 from registry.states import Standing
 
 _PART: Final = 1000
 """Entries of a list in one query: databases take some ten thousand values at most."""
+
+_REVOKE: Final = (
+    update(schema.images)
+    .where(schema.images.c.repository == bindparam("in_repository"), schema.images.c.digest == bindparam("with_digest"))
+    .values({name: bindparam(name) for name in ("state", "reason", "message", "revoked_by", "changed")})
+)
+_WITHDRAW: Final = delete(schema.clearances).where(
+    schema.clearances.c.repository == bindparam("in_repository"),
+    schema.clearances.c.digest == bindparam("with_digest"),
+)
 
 
 def revoke_now(
@@ -29,24 +39,32 @@ def revoke_now(
 ) -> tuple[tuple[str, Digest], ...]:
     """Move what the list names to REVOKED, and return it. Under `statements.lock_statements`: no judgement is written
     meanwhile that does not know the list."""
-    images = schema.images.c
-    revoked: list[tuple[str, Digest]] = []
-    for row in _named(conn, listed):
-        change = states.revoked(Standing(state=State(row.state)), list_number=listed.number, reason=listed.reason)
-        where = (images.repository == row.repository, images.digest == row.digest)
-        conn.execute(
-            update(schema.images)
-            .where(*where)
-            .values(
-                state=change.after,
-                reason=change.reason,
-                message=change.message,
-                revoked_by=listed.number,
-                changed=now,
-            )
-        )
-        table = schema.clearances.c
-        conn.execute(delete(schema.clearances).where(table.repository == row.repository, table.digest == row.digest))
+    rows = _named(conn, listed)
+    if not rows:
+        return ()
+    changes = {
+        state: states.revoked(Standing(state=State(state)), list_number=listed.number, reason=listed.reason)
+        for state in {row.state for row in rows}
+    }
+    # One statement for all of them: a base can have very many images on it, and everybody waits for this transaction.
+    conn.execute(
+        _REVOKE,
+        [
+            {
+                "in_repository": row.repository,
+                "with_digest": row.digest,
+                "state": changes[row.state].after,
+                "reason": changes[row.state].reason,
+                "message": changes[row.state].message,
+                "revoked_by": listed.number,
+                "changed": now,
+            }
+            for row in rows
+        ],
+    )
+    conn.execute(_WITHDRAW, [{"in_repository": row.repository, "with_digest": row.digest} for row in rows])
+    for row in rows:
+        change = changes[row.state]
         audit.append(
             conn,
             Event.STATE,
@@ -56,10 +74,9 @@ def revoke_now(
             before=f"{row.state}: {row.reason}",
             after=f"{change.after}: {change.message}",
         )
-        subject = subject_of(row.repository, row.digest)
-        enqueue(conn, JobKind.JUDGE, subject, now=now, priority=Priority.URGENT)
-        revoked.append((row.repository, row.digest))
-    return tuple(revoked)
+    subjects = [subject_of(row.repository, row.digest) for row in rows]
+    enqueue_all(conn, JobKind.JUDGE, subjects, now=now, priority=Priority.URGENT)
+    return tuple((row.repository, row.digest) for row in rows)
 
 
 def _named(conn: Connection, listed: RevocationList) -> list[Row[tuple[object, ...]]]:
@@ -70,8 +87,14 @@ def _named(conn: Connection, listed: RevocationList) -> list[Row[tuple[object, .
     for start in range(0, max(len(digests), len(layers)), _PART):
         named, stacked = digests[start : start + _PART], layers[start : start + _PART]
         keys = [f"config:{digest}" for digest in named] + [f"layer:{digest}" for digest in stacked]
-        having = select(keyed.digest).where(keyed.repository == images.repository, keyed.key.in_(keys))
-        hit = or_(images.digest.in_(named), images.parent.in_(named), images.digest.in_(having))
-        for row in conn.execute(select(schema.images).where(hit, images.state != str(State.REVOKED))):
+        having = (keyed.repository == images.repository) & (keyed.digest == images.digest)
+        alive = select(schema.images).where(images.state != str(State.REVOKED))
+        # Each by an index of its own: with OR, databases look at all images.
+        queries = (
+            alive.where(images.digest.in_(named)),
+            alive.where(images.parent.in_(named)),
+            alive.join(schema.image_keys, having).where(keyed.key.in_(keys)),
+        )
+        for row in (row for query in queries for row in conn.execute(query)):
             found[row.repository, row.digest] = row
     return [row for _, row in sorted(found.items(), key=lambda item: (item[0][0], str(item[0][1])))]

@@ -195,8 +195,21 @@ def insert_or_change(
     conn: Connection, table: Table, *, key: Collection[str], values: dict[str, object], change: dict[str, object]
 ) -> None:
     """Insert a row, or make `change` to the one with the same values in the columns `key`, in one step."""
+    insert_or_change_all(conn, table, key=key, rows=[values], change=change)
+
+
+def insert_or_change_all(
+    conn: Connection,
+    table: Table,
+    *,
+    key: Collection[str],
+    rows: Sequence[dict[str, object]],
+    change: dict[str, object],
+) -> None:
+    """`insert_or_change` of each of some rows with values in the same columns."""
     dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
-    conn.execute(dialect.insert(table).values(**values).on_conflict_do_update(index_elements=key, set_=change))
+    if rows:
+        conn.execute(dialect.insert(table).on_conflict_do_update(index_elements=key, set_=change), rows)
 
 
 def insert_row(conn: Connection, table: Table, **values: object) -> None:

@@ -312,6 +312,8 @@ images = Table(
 """The state of each image and index in each repository. The web inserts it as quarantined; the judge changes it."""
 Index("images_by_state", images.c.state, images.c.repository, images.c.digest)
 Index("images_by_digest", images.c.digest, images.c.repository)
+_ON_PARENT: Final = text("parent IS NOT NULL")
+Index("images_by_parent", images.c.parent, sqlite_where=_ON_PARENT, postgresql_where=_ON_PARENT)
 
 image_keys = Table(
     "image_keys",

@@ -70,7 +70,7 @@ def _upgrade(conn: Connection, wanted: str) -> None:
     found = found_revision(conn)
     if found == wanted:
         return  # another instance was here first
-    if found is not None and found > wanted:
+    if found not in {None, _BEFORE_ALEMBIC} and found > wanted:
         raise CatalogueError(f"catalogue: its tables are of revision {found}, expected none, or {wanted} at most")
     # Late: starting on a database that is up to date must not pay for it.
     from alembic import command  # noqa: PLC0415

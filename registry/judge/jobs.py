@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, fun
 
 from registry.catalogue import schema
 from registry.catalogue.columns import Moment
-from registry.catalogue.database import insert_new, insert_or_change
+from registry.catalogue.database import insert_new, insert_or_change, insert_or_change_all
 from registry.errors import RegistryError
 from registry.telemetry import origin
 from registry.telemetry.origin import Origin
@@ -98,12 +98,19 @@ def enqueue(
 
     The job has the origin of what is done now: a request's log lines and spans are found from its judgement.
     """
+    enqueue_all(conn, kind, [subject], now=now, priority=priority)
+
+
+def enqueue_all(
+    conn: Connection, kind: JobKind, subjects: Collection[str], *, now: datetime, priority: int = Priority.CHANGE
+) -> None:
+    """`enqueue` for each of some subjects."""
     asked = origin.current.get()
-    insert_or_change(
+    insert_or_change_all(
         conn,
         schema.jobs,
         key=("kind", "subject"),
-        values=_new(kind, subject, priority, now),
+        rows=[_new(kind, subject, priority, now) for subject in subjects],
         change={
             "wanted": _JOBS.wanted + 1,
             "attempts": 0,

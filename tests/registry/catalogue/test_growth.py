@@ -25,6 +25,7 @@ from werkzeug.test import Client
 
 from ocispec.digest import Digest
 from policy.model import State
+from policy.statements import RevocationList
 from registry.access import EVERYTHING, Role
 from registry.app import open_app
 from registry.authenticate import hash_secret, new_secret
@@ -34,6 +35,7 @@ from registry.catalogue.database import Catalogue
 from registry.judge import jobs
 from registry.judge.jobs import JobKind
 from registry.prepare import prepare
+from registry.revoking import _named
 from registry.settings import parse
 from tests.support import crowd
 from tests.support.crowd import Crowd
@@ -243,6 +245,16 @@ def _image(site: Site) -> str:
     return crowd.image(f"image {site.middle}").digest
 
 
+def _listed(site: Site) -> RevocationList:
+    """A list that names an image, a layer of another one, and something that is not here."""
+    made = crowd.image(f"image {site.middle}")
+    digests = (Digest.parse(made.digest), Digest.of(b"unknown"))
+    layers = (Digest.parse(_blob(site, 2)),)
+    return RevocationList(
+        number=2, digests=digests, layers=layers, components=(), keys=(), reason="hostile", issued=NOW
+    )
+
+
 MIDDLE = "sha256:8" + "0" * 63
 KEY = (crowd.TAGGED, Digest.parse(MIDDLE))
 
@@ -289,6 +301,7 @@ LOOKS: dict[str, Callable[[Site], int]] = {
     "collector: repositories": lambda site: site.call(
         lambda conn: garbage.repository_names(conn, crowd.repository(site.size // 8), 20)
     ),
+    "what a list names": lambda site: site.call(lambda conn: _named(conn, _listed(site))),
     "judge: is there a job": lambda site: site.call(
         lambda conn: jobs.any_free(conn, now=NOW, kinds=[JobKind.JUDGE, JobKind.REJUDGE])
     ),

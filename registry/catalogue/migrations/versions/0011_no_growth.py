@@ -28,6 +28,8 @@ def upgrade() -> None:
     for table in ("manifests", "images"):
         op.drop_index(f"{table}_by_digest", table)
         op.create_index(f"{table}_by_digest", table, ["digest", "repository"])
+    parent = text("parent IS NOT NULL")
+    op.create_index("images_by_parent", "images", ["parent"], sqlite_where=parent, postgresql_where=parent)
     for value in ("pushed", "served"):
         op.drop_index(f"tags_by_{value}", "tags")
         op.create_index(f"tags_by_{value}", "tags", ["repository", value, "tag"])
