@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -69,14 +70,28 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, database: str) -> Iterator[Place]:
     """A registry with a cleared image, on each kind of database."""
-    signer = tmp_path / "signer"
+    with _made(tmp_path, database) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The same on SQLite, for tests that leave it as it is."""
+    folder = tmp_path_factory.mktemp("still")
+    with _made(folder, f"sqlite:///{folder}/catalogue.sqlite") as made:
+        yield made
+
+
+@contextmanager
+def _made(folder: Path, database: str) -> Iterator[Place]:
+    signer = folder / "signer"
     signer.mkdir()
-    bench = Bench(tmp_path, database)
+    bench = Bench(folder, database)
     bench.memory.close()
-    (tmp_path / "memory.sqlite").rename(signer / "memory.sqlite")
+    (folder / "memory.sqlite").rename(signer / "memory.sqlite")
     bench.close()
-    (tmp_path / "memory.sqlite").symlink_to(signer / "memory.sqlite")
-    bench = Bench(tmp_path, database, ring=bench.ring)
+    (folder / "memory.sqlite").symlink_to(signer / "memory.sqlite")
+    bench = Bench(folder, database, ring=bench.ring)
     with bench.catalogue.write() as conn:
         conn.execute(insert(schema.meta).values(name="registry", value=REGISTRY))
     bench.publish()
@@ -84,7 +99,7 @@ def place(tmp_path: Path, database: str) -> Iterator[Place]:
     bench.approve(REPOSITORY, BUILT, "base", bench.ring.alice, bench.ring.bob)
     bench.settle()
     assert bench.state(REPOSITORY, BUILT.digest) is State.CLEARED
-    yield Place(bench=bench, settings=_settings(tmp_path, database), folder=tmp_path)
+    yield Place(bench=bench, settings=_settings(folder, database), folder=folder)
     bench.close()
 
 
@@ -237,46 +252,44 @@ def _later(path: Path) -> None:
     ],
 )
 def test_what_is_damaged_is_refused_before_anything_is_changed(
-    place: Place, damage: Callable[[Path], None], problem: str
+    still: Place, tmp_path: Path, damage: Callable[[Path], None], problem: str
 ) -> None:
-    if str(place.settings.catalogue).startswith("postgresql"):
-        return  # the file is the same
-    path = place.back_up()
+    path = still.back_up(f"{tmp_path.name}.backup")
     damage(path)
     with pytest.raises(BackupError, match=problem):
-        place.restore(path, place.another())
-    assert not (place.folder / "another.sqlite").exists()
+        still.restore(path, f"sqlite:///{tmp_path}/another.sqlite")
+    assert not (tmp_path / "another.sqlite").exists()
 
 
-def test_nothing_is_written_over(place: Place) -> None:
-    path = place.back_up()
+def test_nothing_is_written_over(still: Place) -> None:
+    path = still.back_up("twice")
     with pytest.raises(BackupError, match="is there already"):
-        place.back_up()
-    before = _rows(str(place.settings.catalogue))
+        still.back_up("twice")
+    before = _rows(str(still.settings.catalogue))
     with pytest.raises(BackupError, match="restored into an empty database"):
-        place.restore(path, str(place.settings.catalogue))
-    assert _rows(str(place.settings.catalogue)) == before
-    assert [found.name for found in place.folder.iterdir() if found.name.startswith(".")] == []
+        still.restore(path, str(still.settings.catalogue))
+    assert _rows(str(still.settings.catalogue)) == before
+    assert [found.name for found in still.folder.iterdir() if found.name.startswith(".")] == []
 
 
-def test_another_registrys_backup_is_refused(place: Place) -> None:
-    path = place.back_up()
-    settings = parse(json.dumps({"name": "other.example", "data": str(place.folder)}).encode())
+def test_another_registrys_backup_is_refused(still: Place) -> None:
+    path = still.back_up("others")
+    settings = parse(json.dumps({"name": "other.example", "data": str(still.folder)}).encode())
     with pytest.raises(BackupError, match=r"is of registry 'registry.*the settings are of 'other.example'"):
-        restore_backup(settings, path, now=place.bench.now)
+        restore_backup(settings, path, now=still.bench.now)
 
 
-def test_a_registry_does_not_start_on_what_is_half_restored(place: Place) -> None:
-    url = place.another()
-    place.restore(place.back_up(), url)
-    settings = _settings(place.folder, url)
-    prepare(settings, now=place.bench.now)
+def test_a_registry_does_not_start_on_what_is_half_restored(still: Place, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/another.sqlite"
+    still.restore(still.back_up("half"), url)
+    settings = _settings(still.folder, url)
+    prepare(settings, now=still.bench.now)
     catalogue = Catalogue(url)
     with catalogue.write() as conn:
         conn.execute(insert(schema.meta).values(name=RESTORING, value="2026-11-24T12:00:00Z"))
     catalogue.close()
     with pytest.raises(CatalogueError, match="restoring the backup of 2026-11-24T12:00:00Z did not come to its end"):
-        prepare(settings, now=place.bench.now)
+        prepare(settings, now=still.bench.now)
 
 
 # ---- what is reported -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,11 +16,22 @@ from tests.support.registry import LiveRegistry, web_registry
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session", params=DATABASES)
+ON_SQLITE: Final = frozenset({"test_any_request", "test_framing", "test_openapi", "test_schemathesis"})
+"""Modules whose tests are about requests, not about what is kept of them; all others run on each kind of database."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have each test of the other modules run on each kind of database."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "live" in metafunc.fixturenames and module not in ON_SQLITE:
+        metafunc.parametrize("live", DATABASES, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveRegistry]:
-    """A running registry (web processes only), on each kind of database."""
+    """A running registry (web processes only)."""
     on: dict[str, Any] = {}
-    if request.param == "postgresql":
+    if getattr(request, "param", "sqlite") == "postgresql":
         server: Postgres = request.getfixturevalue("server")
         on["catalogue"] = server.database()
     with web_registry(tmp_path_factory.mktemp("registry"), **on) as running:
