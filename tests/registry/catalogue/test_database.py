@@ -20,6 +20,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def test_pragmas_are_those_that_keep_what_was_acknowledged(tmp_path: Path) -> None:
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20_000}
     catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.sqlite")
+    catalogue.create()
     with catalogue.write() as conn:
         assert {name: conn.scalar(text(f"PRAGMA {name}")) for name in expected} == expected
     with catalogue.write(durable=False) as conn:
