@@ -18,8 +18,10 @@ import yaml
 from cryptography import x509
 
 from registry.access import Role
+from tests.clients.conftest import make_desk
 from tests.registry.test_graceful import Upload, connect, process, until
 from tests.support.certificates import Authority, authority
+from tests.support.images import image
 from tests.support.live import WholeRegistry, prepared
 from tests.support.processes import free_port
 
@@ -124,6 +126,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(live, root, port)
         finally:
             live.stop()
+
+
+def test_skopeo_pushes_and_pulls_over_tls_of_the_registrys_own(site: Site, tmp_path: Path) -> None:
+    name, built = site.live.settings.name, image([{"large": os.urandom(2**20)}])
+    desk = make_desk(tmp_path / "desk", name, "pusher", site.live.secrets["pusher"])
+    trusted = desk.folder / ".config" / "containers" / "certs.d" / name
+    trusted.mkdir(parents=True)
+    (trusted / "ca.crt").write_bytes(site.authority.file.read_bytes())
+    pushed = desk.folder / "pushed"
+    pushed.mkdir()
+    (pushed / "version").write_text("Directory Transport Version: 1.1\n")
+    (pushed / "manifest.json").write_bytes(built.manifest.raw)
+    for digest, content in built.blobs.items():
+        (pushed / digest.hex).write_bytes(content)
+    desk.run("skopeo", "copy", f"dir:{pushed}", f"docker://{name}/team/tls:1")
+    desk.run("skopeo", "copy", f"docker://{name}/team/tls:1", f"dir:{desk.folder}/pulled")
+    for digest, content in built.blobs.items():
+        assert (desk.folder / "pulled" / digest.hex).read_bytes() == content
 
 
 def test_a_renewed_certificate_is_shown_and_no_connection_is_lost(site: Site) -> None:
