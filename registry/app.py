@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from sqlalchemy import Connection
 
 from registry.api import base, blobs, catalog, control, errors, health, manifests, referrers, tags, token, uploads
@@ -155,8 +155,9 @@ def _check_request() -> None:
 
 
 def _finish(response: Response) -> Response:
-    refused = response.status_code >= 400 and response.status_code != 401
-    if refused and request.method in {"POST", "PUT", "PATCH"}:
+    # Whoever is not known is not listened to: reading on takes a thread.
+    unknown = response.status_code == 401 or (response.status_code == 429 and g.get("principal") is None)
+    if response.status_code >= 400 and not unknown and request.method in {"POST", "PUT", "PATCH"}:
         drain()
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.path.startswith("/v2/"):

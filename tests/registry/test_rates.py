@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections import Counter
@@ -9,11 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from werkzeug.test import create_environ, run_wsgi_app
 
 from registry.access import Role
+from registry.app import open_app, utc_now
 from registry.audit import read
+from registry.context import context_of
 from registry.errors import TooManyRequestsError
+from registry.prepare import prepare
 from registry.rates import MAX_KEPT, Buckets, Rates
+from registry.settings import parse
 from registry.settings_rates import RATES, RateSettings
 from tests.support.registry import Answer, LiveRegistry, web_registry
 
@@ -175,6 +181,34 @@ def test_nothing_is_counted_where_the_setting_is_0() -> None:
 def test_reads_of_a_fleet_behind_one_address_are_not_counted_by_default() -> None:
     assert (RATES.account_reads, RATES.address) == (0, 0)
     assert RATES.account_writes >= 1000
+
+
+class Unread(io.RawIOBase):
+    """A body that nobody may read."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        raise AssertionError("the body was read")
+
+
+def test_who_is_not_known_is_refused_without_a_look_at_the_body(tmp_path: Path) -> None:
+    """The rest of a refused body is read for a while, so that clients see the answer: that takes a thread."""
+    rates = {"unknown": 1, "burst": 1}
+    members = {"name": "registry.test", "data": str(tmp_path), "judge": {"push_wait_ms": 0}, "rates": rates}
+    settings = parse(json.dumps(members).encode())
+    prepare(settings, now=utc_now())
+    app = open_app(settings)
+    found: list[str] = []
+    for _ in range(4):
+        environ = create_environ(f"/v2/team/app/blobs/uploads/?digest=sha256:{'0' * 64}", method="POST")
+        environ |= {"CONTENT_LENGTH": str(10**9), "wsgi.input": io.BufferedReader(Unread()), "REMOTE_ADDR": "192.0.2.1"}
+        found.append(run_wsgi_app(app, environ)[1][:3])
+    context_of(app).refusals.flush()
+    context_of(app).catalogue.close()
+    assert found[0] == "401"
+    assert found[-1] == "429"
 
 
 # ---- on a running registry ------------------------------------------------------------------------------------------
