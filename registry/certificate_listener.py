@@ -88,10 +88,12 @@ def serve(path: Path, listener: socket.socket, ready: Callable[[], object]) -> N
     parts = context_of(app)
     for each in ("/readyz", TOKEN_PATH):
         app.test_client().get(each)  # what is imported when it is first used, while it can be read
+    processes.become(settings.users.web, "users.web", settings)
+    if parts.identity.certificates is not None:
+        parts.identity.certificates.look_again()
+    stop = processes.stop_flag(Places(settings).log_level)
     reporter = _reporter(settings)
     observed = Observed(app, proxies=Proxies((), "x-forwarded-for"), reporter=reporter)
-    processes.become(settings.users.web, "users.web", settings)
-    stop = processes.stop_flag(Places(settings).log_level)
     reporter.start()
     rate = settings.rates.unknown
     handshakes = Buckets(rate, settings.rates.burst) if rate else None
@@ -293,6 +295,7 @@ def _flush(parts: Context, reporter: Reporter) -> None:
     parts.refusals.flush()
     parts.identity.failures.flush()
     reporter.flush()
+    processes.log_to_stderr(NAME, parts.settings.log)
 
 
 def _say_quietly(_loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:

@@ -63,6 +63,15 @@ class Certificates:
         self._authorities = authorities(settings.ca)
         self._revoked = _Revocations(settings.crl, self._authorities) if settings.crl is not None else None
 
+    def look_again(self) -> None:
+        """Read the revocation lists anew, as whoever this process is now: later they change.
+
+        Raises:
+            SettingsError: it may not, or they cannot be used.
+        """
+        if self._revoked is not None:
+            self._revoked.read_anew()
+
     def identify(self, certificate: bytes, source: str) -> Identity | None:
         """Whom a certificate (DER) speaks for; None if it is not believed, or bound to no account or to several."""
         try:
@@ -114,6 +123,10 @@ class _Revocations:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] = (-1, -1)
         self._lists: dict[x509.Name, x509.CertificateRevocationList] = {}
+        self.read_anew()
+
+    def read_anew(self) -> None:
+        self._stamp = (-1, -1)
         try:
             self._read()
         except CertificateError as error:

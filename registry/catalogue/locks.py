@@ -31,7 +31,7 @@ class Lock(IntEnum):
     """Taking in what judgements rest on; shared by whoever writes what a judgement came to, so that a judgement that
     began before a statement is either written before it, and seen by it, or not at all."""
     ACCOUNTS = 0x70726163
-    """Removing an account, of which another one must stay."""
+    """Changing accounts and what they are known by: an admin must stay, and an invitation counts once."""
     COLLECTION = 0x7072636C
     """Beginning a run of the collector."""
 

@@ -32,6 +32,7 @@ from tests.support.nginx import nginx
 from tests.support.packages import os_release
 from tests.support.processes import free_port
 from tests.support.registry import web_registry
+from tests.support.tools import need_root
 
 REPOSITORY = "team/app"
 
@@ -188,6 +189,21 @@ def test_a_reload_renews_what_the_listener_shows_and_loses_nobody(site: Site) ->
         assert site.pull(site.host) == site.built.manifest.raw
         assert time.monotonic() < deadline, site.live.log()
     assert site.pull(site.host) == site.built.manifest.raw
+
+
+@pytest.mark.root
+def test_revocation_lists_that_the_process_may_not_read_stop_the_start(tmp_path: Path) -> None:
+    """Read once as root, they could not be read again: everybody would be refused when they change."""
+    need_root()
+    ours = authority(tmp_path / "tls")
+    chain, key = ours.issue("registry", "127.0.0.1")
+    tmp_path.chmod(0o700)
+    certificates = {"ca": str(ours.file), "crl": str(ours.revoke()), "listen": f"127.0.0.1:{free_port()}"}
+    with prepared(http={"certificate": str(chain), "key": str(key)}, certificates=certificates) as live:
+        with pytest.raises(AssertionError, match="the registry ended with 1"):
+            live.start()
+        assert "setting certificates.crl" in live.log()
+        assert "Permission denied" in live.log()
 
 
 # ---- behind nginx ------------------------------------------------------------------------------------------------

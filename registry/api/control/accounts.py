@@ -24,7 +24,7 @@ from policy.errors import PolicyError
 from policy.times import format_time, parse_time
 from registry.access import EVERYTHING, Grant, Role
 from registry.api.base import json_response, open_to_all
-from registry.api.control.credentials import Made, account_named, made_response, moment, new_credentials
+from registry.api.control.credentials import Made, account_named, changing, made_response, moment, new_credentials
 from registry.api.control.shared import json_body, require_role
 from registry.audit import Event
 from registry.authenticate import hash_secret
@@ -58,7 +58,7 @@ def post_account() -> Response:
     require_role(Role.ADMIN)
     members = json_body()
     wanted, certificates = _wanted(members), _certificates(members)
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         made = _add(conn, wanted, certificates, by=caller().name)
     return made_response(made)
 
@@ -79,7 +79,7 @@ def patch_account(name: str) -> Response:
     members = json_body()
     if not members or members.keys() - _CHANGEABLE:
         raise UnsupportedRequestError(f"account {name[:80]}: expected some of {', '.join(sorted(_CHANGEABLE))}")
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         before = account_named(conn, name)
         bound = certificates_of(conn).get(name, ())
         after = _changed(before, members)
@@ -98,7 +98,7 @@ def patch_account(name: str) -> Response:
 def delete_account(name: str) -> Response:
     """Remove an account; the last admin stays."""
     require_role(Role.ADMIN)
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         found = account_named(conn, name)
         if _is_last_admin(conn, found):
             raise DeniedError(f"account {name}: the last admin is not removed")
@@ -115,7 +115,7 @@ def post_bootstrap() -> Response:
     members = json_body()
     token = _text(members, "token")
     wanted = _wanted({"name": members.get("name"), "role": str(Role.ADMIN)})
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         stored = conn.scalar(select(schema.meta.c.value).where(schema.meta.c.name == BOOTSTRAP))
         right = hmac.compare_digest(hash_secret(token), stored or "0" * 64)
         if stored is None or not right or count_accounts(conn, Role.ADMIN):

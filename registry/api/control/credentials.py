@@ -14,6 +14,8 @@ Secrets and invitations are 256 random bits, shown once and kept as their SHA-25
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,6 +33,7 @@ from registry.api.control.shared import json_body, require_role
 from registry.audit import Event
 from registry.authenticate import hash_secret, new_secret
 from registry.catalogue.accounts import Account, Kind, find_account, invite, is_account_name, set_password, set_secret
+from registry.catalogue.locks import Lock, hold
 from registry.catalogue.token_keys import list_keys, withdraw_keys
 from registry.context import caller, context, source
 from registry.errors import DeniedError, NameUnknownError, UnauthorizedError, UnsupportedRequestError
@@ -62,7 +65,7 @@ def post_secret(name: str) -> Response:
         require_role(Role.ADMIN)
     overlap = _overlap(json_body())
     secret = new_secret()
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         account = account_named(conn, name)
         if itself and account.role is not Role.ADMIN and not _shows_newest_secret(account):
             raise DeniedError(f"account {name}: only its newest secret renews it, neither an older one nor a token")
@@ -80,7 +83,7 @@ def post_secret(name: str) -> Response:
 def post_invitation(name: str) -> Response:
     """Invite a person anew, to set a password; an older one and its tokens end."""
     require_role(Role.ADMIN)
-    with context().catalogue.write() as conn:
+    with changing() as conn:
         account = account_named(conn, name)
         if account.kind is not Kind.PERSON:
             raise UnsupportedRequestError(f"account {name}: a robot has a secret, expected a person")
@@ -102,7 +105,7 @@ def post_password() -> Response:
     parts = context()
     parts.identity.passwords.check(new, account=name)
     hashed = parts.identity.passwords.hash(new)
-    with parts.catalogue.write() as conn:
+    with changing() as conn:
         account = find_account(conn, name)
         # What was proven must still hold: of two with one invitation, one sets a password.
         if account is None or account.version != stored.version:
@@ -161,6 +164,14 @@ def _shows_newest_secret(account: Account) -> bool:
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     given = read_basic(encoded) if scheme.lower() == "basic" else None
     return given is not None and hmac.compare_digest(hash_secret(given[1]), account.secret)
+
+
+@contextmanager
+def changing() -> Iterator[Connection]:
+    """A transaction that alone changes accounts, on all instances: what it reads of them stays true until its end."""
+    with context().catalogue.write() as conn:
+        hold(conn, Lock.ACCOUNTS)
+        yield conn
 
 
 def account_named(conn: Connection, name: str) -> Account:

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
@@ -102,6 +103,22 @@ def test_a_person_is_invited_and_sets_a_password(live: LiveRegistry, name: str) 
         (name, f"invited until {invited['invitedUntil']}", "new password, by invitation"),
     ]
     assert all(record.source == "127.0.0.1" for record in shown)
+
+
+def test_of_many_with_one_invitation_one_sets_a_password(live: LiveRegistry, name: str) -> None:
+    invitation = made(live, name, kind="person")["invitation"]
+    passwords = [f"{GOOD} number {number}" for number in range(6)]
+
+    def take(new: str) -> int:
+        body = {"name": name, "invitation": invitation, "new": new}
+        return ask(live, "POST", "password", body, by=None).status
+
+    with ThreadPoolExecutor(len(passwords)) as pool:
+        statuses = list(pool.map(take, passwords))
+    assert statuses.count(204) == 1
+    assert set(statuses) <= {204, 401, 429, 503}
+    right = [status(live, basic(name, each)) for each in passwords]
+    assert right == [200 if each == 204 else 401 for each in statuses]
 
 
 def test_a_password_is_changed_by_its_owner_alone(live: LiveRegistry, name: str) -> None:
@@ -265,6 +282,25 @@ def test_a_certificate_speaks_for_one_account(live: LiveRegistry, name: str) -> 
     assert b"speaks for an account already" in answer.body
     assert ask(live, "DELETE", f"accounts/{name}").status == 204
     assert ask(live, "PATCH", "accounts/pusher", {"certificates": [f"dns:{name}.test"]}).status == 200
+
+
+def test_two_admins_cannot_remove_each_other_at_once(live: LiveRegistry) -> None:
+    for _ in range(5):
+        for name in ("first", "second"):
+            live.secrets[name] = str(made(live, name, role="admin")["secret"])
+        assert ask(live, "DELETE", "accounts/admin", by="first").status == 204
+        with ThreadPoolExecutor(2) as pool:
+            ways = (("first", "second"), ("second", "first"))
+            asked = [pool.submit(ask, live, "DELETE", f"accounts/{whom}", by=by) for by, whom in ways]
+            statuses = sorted(each.result().status for each in asked)
+        assert statuses in ([204, 401], [204, 403])
+        [left] = [by for by in ("first", "second") if ask(live, "GET", "accounts", by=by).status == 200]
+        live.secrets["admin"] = str(json.loads(_admin(live, left).body)["secret"])
+        assert ask(live, "DELETE", f"accounts/{left}").status == 204
+
+
+def _admin(live: LiveRegistry, by: str) -> Answer:
+    return ask(live, "POST", "accounts", {"name": "admin", "role": "admin"}, by=by)
 
 
 def test_the_last_admin_gets_no_end(live: LiveRegistry) -> None:
