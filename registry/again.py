@@ -162,7 +162,7 @@ class Answers:
         try:
             if self._rates.counts_addresses:
                 self._rates.address(environ[SOURCE])
-            self._rates.account(kept.offer.principal, reads=True)
+            self._rates.account(kept.offer.principal, environ[SOURCE], reads=True)
         except TooManyRequestsError:
             return False
         return True

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from registry.catalogue.accounts import ANONYMOUS
 from registry.errors import TooManyRequestsError
 from registry.identity.attempts import network_of
 from registry.settings_rates import RateSettings
@@ -96,8 +97,8 @@ class Rates:
         if self._unknown is not None:
             _take(self._unknown, network_of(address), "unknown clients at")
 
-    def account(self, name: str, *, reads: bool, body: bool = False) -> None:
-        """Let a request of an account through.
+    def account(self, name: str, address: str, *, reads: bool, body: bool = False) -> None:
+        """Let a request of an account through; whoever is nobody in particular is told apart by its address.
 
         One with a `body` is counted and refused later, at twice as many at once: most clients wait and ask again where
         there is none, and give a push up where there is.
@@ -107,7 +108,8 @@ class Rates:
         """
         buckets = self._reads if reads else self._writes
         if buckets is not None:
-            _take(buckets, name, "account", 2 if body else 1)
+            who = f"{name} at {network_of(address)}" if name == ANONYMOUS else name
+            _take(buckets, who, "account", 2 if body else 1)
 
 
 def _take(buckets: Buckets, key: str, what: str, bursts: int = 1) -> None:

@@ -71,10 +71,10 @@ def require_principal() -> None:
         raise UnauthorizedError("authentication required" if not header else "unknown account or wrong secret")
     g.identity, g.principal = identity, identity.principal
     if request.method in READS:
-        context().rates.account(identity.principal.name, reads=True)
+        context().rates.account(identity.principal.name, source(), reads=True)
     else:
         body = bool(request.content_length) or "Transfer-Encoding" in request.headers
-        context().rates.account(identity.principal.name, reads=False, body=body)
+        context().rates.account(identity.principal.name, source(), reads=False, body=body)
     g.principal = speaks_for(identity)
     request.environ[ACCOUNT] = g.principal.name
 

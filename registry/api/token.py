@@ -61,7 +61,7 @@ def _answer(identity: Identity | None, fields: Fields) -> Response:
     parts = context()
     if identity is None:
         raise UnauthorizedError("unknown account or wrong secret")
-    parts.rates.account(identity.principal.name, reads=False)
+    parts.rates.account(identity.principal.name, source(), reads=False)
     service = _one(fields, "service")
     if service not in {"", parts.settings.name}:
         raise UnsupportedRequestError(f"token: service {service[:120]!r}, expected {parts.settings.name}")

@@ -15,6 +15,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from registry.access import Role
 from registry.app import open_app, utc_now
 from registry.audit import read
+from registry.catalogue.accounts import ANONYMOUS
 from registry.context import context_of
 from registry.errors import TooManyRequestsError
 from registry.prepare import prepare
@@ -122,14 +123,14 @@ def test_many_threads_never_take_more_than_there_is() -> None:
 def test_each_kind_has_buckets_of_its_own() -> None:
     clock = Clock()
     rates = Rates(RateSettings(account_reads=1, account_writes=1, address=2, unknown=1, burst=1), clock)
-    rates.account("a", reads=True)
-    rates.account("a", reads=False)
+    rates.account("a", "192.0.2.1", reads=True)
+    rates.account("a", "192.0.2.1", reads=False)
     rates.unknown("192.0.2.1")
     rates.address("192.0.2.1")
     rates.address("192.0.2.1")
     used: tuple[Callable[[], None], ...] = (
-        lambda: rates.account("a", reads=True),
-        lambda: rates.account("a", reads=False),
+        lambda: rates.account("a", "192.0.2.1", reads=True),
+        lambda: rates.account("a", "192.0.2.1", reads=False),
         lambda: rates.unknown("192.0.2.1"),
         lambda: rates.address("192.0.2.1"),
     )
@@ -137,7 +138,7 @@ def test_each_kind_has_buckets_of_its_own() -> None:
         with pytest.raises(TooManyRequestsError) as refused:
             again()
         assert refused.value.retry_after >= 1
-    rates.account("b", reads=True)
+    rates.account("b", "192.0.2.1", reads=True)
     rates.address("192.0.2.2")
 
 
@@ -145,16 +146,28 @@ def test_who_sends_a_body_is_refused_later_than_who_can_ask_again() -> None:
     clock = Clock()
     rates = Rates(RateSettings(account_writes=1, burst=5), clock)
     for _ in range(5):
-        rates.account("a", reads=False)
+        rates.account("a", "192.0.2.1", reads=False)
     with pytest.raises(TooManyRequestsError):
-        rates.account("a", reads=False)
+        rates.account("a", "192.0.2.1", reads=False)
     for _ in range(5):
-        rates.account("a", reads=False, body=True)
+        rates.account("a", "192.0.2.1", reads=False, body=True)
     for body in (True, False):
         with pytest.raises(TooManyRequestsError):
-            rates.account("a", reads=False, body=body)
+            rates.account("a", "192.0.2.1", reads=False, body=body)
     clock.now += 1
-    rates.account("a", reads=False, body=True)
+    rates.account("a", "192.0.2.1", reads=False, body=True)
+
+
+def test_whoever_is_nobody_in_particular_is_counted_by_address() -> None:
+    """One of them would use up what is everybody's."""
+    rates = Rates(RateSettings(account_reads=1, burst=1), Clock())
+    rates.account(ANONYMOUS, "192.0.2.1", reads=True)
+    with pytest.raises(TooManyRequestsError, match=r"account anonymous at 192\.0\.2\.1"):
+        rates.account(ANONYMOUS, "192.0.2.1", reads=True)
+    rates.account(ANONYMOUS, "192.0.2.2", reads=True)
+    rates.account("ci", "192.0.2.1", reads=True)
+    with pytest.raises(TooManyRequestsError):
+        rates.account("ci", "192.0.2.2", reads=True)
 
 
 def test_one_customer_of_ipv6_is_one_address() -> None:
@@ -172,8 +185,8 @@ def test_nothing_is_counted_where_the_setting_is_0() -> None:
     rates = Rates(RateSettings(account_reads=0, account_writes=0, address=0, unknown=0), Clock())
     assert not rates.counts_addresses
     for _ in range(100_000):
-        rates.account("a", reads=True)
-        rates.account("a", reads=False)
+        rates.account("a", "192.0.2.1", reads=True)
+        rates.account("a", "192.0.2.1", reads=False)
         rates.address("192.0.2.1")
         rates.unknown("192.0.2.1")
 
