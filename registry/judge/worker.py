@@ -87,6 +87,8 @@ class Worker:
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     _parked: list[_Parked] = field(default_factory=list)
     _import: Job | None = None
+    _nothing_by: tuple[object, ...] = ()
+    _nothing_until: float = 0.0
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Work until `should_stop` says so, after `begin`; jobs that are not done stay in the queue."""
@@ -159,8 +161,15 @@ class Worker:
         """Claim a job and do it; False if there is none."""
         if len(self._parked) >= MAX_PARKED:
             return False
+        # A layer that is being read wakes us a thousand times: what was not there is not looked for again until
+        # something that it rests on has changed.
+        rests_on = self.catalogue.stamp(), self.clock(), self.advising.busy, len(self._parked)
+        now = time.monotonic()
+        if rests_on == self._nothing_by and now < self._nothing_until:
+            return False
         kinds = self._now()
         if not self._may_be_free(kinds):
+            self._nothing_by, self._nothing_until = rests_on, now + _POLL_SECONDS
             return False
         with self.catalogue.write() as conn:
             token = f"{self.name}:{secrets.token_hex(12)}"
