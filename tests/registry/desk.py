@@ -12,7 +12,8 @@ import base64
 import json
 from typing import Any, Final
 
-from werkzeug.test import Client, TestResponse
+from werkzeug.test import create_environ, run_wsgi_app
+from werkzeug.wrappers import Response
 
 from ocispec.descriptor import Descriptor, MediaType
 from ocispec.digest import Digest
@@ -26,6 +27,8 @@ from registry.identity.open import open_identity
 from registry.judge.queue import JudgeQueue
 from registry.places import Places
 from registry.settings import parse
+from registry.telemetry.environ import REQUEST, SOURCE
+from registry.web import joined
 from tests.support import judging
 from tests.support.bench import Bench
 from tests.support.images import BuiltImage, BuiltIndex
@@ -33,11 +36,15 @@ from tests.support.trust import REGISTRY
 
 EMPTY: Final = b"{}"
 SBOM: Final = b"sbom"
+ADDRESS: Final = "192.0.2.1"
 OCI: Final = str(MediaType.OCI_MANIFEST)
 
 
 class Desk:
-    """Clients of the registry; one account a role, each named as its role, and `stranger` in other repositories."""
+    """Clients of the registry; one account a role, each named as its role, and `stranger` in other repositories.
+
+    Answers are given again as in the web processes, so that what is kept too long shows.
+    """
 
     def __init__(self, bench: Bench, *, push_wait_ms: int = 0, accounts: bool = True) -> None:
         """Make the application, and its accounts, if they are not there from before."""
@@ -55,7 +62,7 @@ class Desk:
             clock=bench.clock,
         )
         self.parts = context_of(self.app)
-        self._client = Client(Answers(self.app, self.parts), use_cookies=False)
+        self.answers = Answers(joined(self.app), self.parts)
         if accounts:
             self._make_accounts()
 
@@ -80,21 +87,26 @@ class Desk:
         self.parts.refusals.flush()
         self.parts.identity.failures.flush()
 
-    def ask(self, actor: str, method: str, path: str, body: bytes = b"", **headers: str) -> TestResponse:
+    def ask(self, actor: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
         """One request; `headers` with `_` for `-`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         named["Authorization"] = "Basic " + base64.b64encode(f"{actor}:{actor}".encode()).decode()
-        return self._client.open(path, method=method, data=body or None, headers=named)
+        environ = create_environ(path, method=method, data=body or None, headers=named)
+        for name in ("REQUEST_URI", "RAW_URI"):  # of this builder alone: no server of ours sends them
+            environ.pop(name, None)
+        environ |= {"REMOTE_ADDR": ADDRESS, SOURCE: ADDRESS, REQUEST: "test"}
+        pieces, status, found = run_wsgi_app(self.answers, environ, buffered=True)
+        return Response(b"".join(pieces), status=status, headers=found)
 
-    def get(self, actor: str, repository: str, reference: object, method: str = "GET") -> TestResponse:
+    def get(self, actor: str, repository: str, reference: object, method: str = "GET") -> Response:
         """A manifest."""
         return self.ask(actor, method, f"/v2/{repository}/manifests/{reference}")
 
-    def blob(self, actor: str, repository: str, digest: Digest) -> TestResponse:
+    def blob(self, actor: str, repository: str, digest: Digest) -> Response:
         """A blob."""
         return self.ask(actor, "GET", f"/v2/{repository}/blobs/{digest}")
 
-    def referrers(self, actor: str, repository: str, digest: Digest) -> TestResponse:
+    def referrers(self, actor: str, repository: str, digest: Digest) -> Response:
         """The referrers of a manifest."""
         return self.ask(actor, "GET", f"/v2/{repository}/referrers/{digest}")
 
@@ -128,11 +140,11 @@ class Desk:
 
     def put(
         self, repository: str, reference: object, raw: bytes, media_type: str = OCI, *, actor: str = "pusher"
-    ) -> TestResponse:
+    ) -> Response:
         """Push a manifest alone."""
         return self.ask(actor, "PUT", f"/v2/{repository}/manifests/{reference}", raw, Content_Type=media_type)
 
-    def push(self, repository: str, built: BuiltImage | BuiltIndex, tag: str | None = None) -> TestResponse:
+    def push(self, repository: str, built: BuiltImage | BuiltIndex, tag: str | None = None) -> Response:
         """Push an image, or an index with its images."""
         if isinstance(built, BuiltIndex):
             for child in built.images:
@@ -142,7 +154,7 @@ class Desk:
         self.push_blobs(repository, *built.blobs.values())
         return self._pushed(repository, tag or built.digest, built.manifest.raw, built.manifest.media_type)
 
-    def _pushed(self, repository: str, reference: object, raw: bytes, media_type: str) -> TestResponse:
+    def _pushed(self, repository: str, reference: object, raw: bytes, media_type: str) -> Response:
         answer = self.put(repository, reference, raw, media_type)
         assert answer.status_code == 201, answer.get_data()
         return answer
