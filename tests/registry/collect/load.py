@@ -20,6 +20,7 @@ from ocispec.descriptor import MediaType
 from ocispec.digest import Digest
 
 TRIES = 20
+PATIENCE = 180.0
 POOL = [b"pool %d " % number * 40 for number in range(24)]
 MANIFEST = str(MediaType.OCI_MANIFEST)
 
@@ -178,14 +179,21 @@ class Client:
         return answer.status, answer.headers.get("Location") or "", content
 
 
-def run_clients(clients: Sequence[Client], *, seconds: float, meanwhile: Callable[[], None]) -> None:
-    """Have all clients at work for some seconds, and `meanwhile` called again and again."""
-    ends = time.monotonic() + seconds
-    threads = [threading.Thread(target=each.run, args=(lambda: time.monotonic() > ends,)) for each in clients]
+def run_clients(
+    clients: Sequence[Client], *, seconds: float, meanwhile: Callable[[], None], enough: Callable[[], bool]
+) -> None:
+    """Have all clients at work, and `meanwhile` called again and again, for some seconds and until it is `enough`."""
+    over = threading.Event()
+    threads = [threading.Thread(target=each.run, args=(over.is_set,)) for each in clients]
     for thread in threads:
         thread.start()
-    while time.monotonic() < ends:
-        meanwhile()
+    began = time.monotonic()
+    try:
+        while time.monotonic() < began + seconds or not enough():
+            assert time.monotonic() < began + PATIENCE, "it is never enough"
+            meanwhile()
+    finally:
+        over.set()
     for thread in threads:
         thread.join(120)
     assert not any(thread.is_alive() for thread in threads)
