@@ -4,8 +4,8 @@
 
 A catalogue and store are filled (tests/support/crowd.py) with 1,000, 10,000 and 100,000 manifests: half are images in
 one repository, each with a tag; a quarter are artifacts about one image; a quarter are in as many repositories. What is
-an endpoint is asked over HTTP of the web process; the collector runs as its process runs it, with a tenth more that is
-garbage. Lists are read whole, page by page, until their end.
+an endpoint is asked over HTTP of the web process; the collector runs as its process runs it, with a twentieth that is
+litter: as many untagged images, and blobs that nothing needs. Lists are read whole, page by page, until their end.
 
 The exponent is the slope of cost over size, both as logarithms: 0 does not grow, 1 is linear. For what is whole it is
 that of the last step, where fixed costs hide the least. `--docs` writes docs/growth.md's table and docs/growth.svg.
@@ -46,7 +46,7 @@ from tests.support.registry import LiveRegistry, make_registry
 
 SIZES = (1000, 10_000, 100_000)
 DATABASES = ("sqlite", "postgresql")
-TIMES = 200
+TIMES = 100
 """Requests of each look-up; the figure is their median."""
 
 LINEAR = 1.1
@@ -247,7 +247,7 @@ def measure(database: str, sizes: Sequence[int]) -> Figures:
         for size in sizes:
             begun = time.monotonic()
             registry.filled.grow(size)
-            registry.filled.litter(size // 10)
+            registry.filled.litter(size // 20)
             registry.filled.analyze()
             filled = time.monotonic()
             figures.take(registry)

@@ -60,12 +60,17 @@ JUDGED: Final = frozenset(JobKind) - {JobKind.MIRROR}
 class Priority:
     """Jobs of a higher priority are taken first: what stops things before what lets them go on."""
 
+    FIRST: Final = 30
+    """What hosts wait for (`_FIRST`), whatever is asked for: a million urgent judgements may be before it."""
     URGENT: Final = 20
     PUSH: Final = 10
     CHANGE: Final = 5
     RENEWAL: Final = 0
 
-    ALL: Final = (URGENT, PUSH, CHANGE, RENEWAL)
+    ALL: Final = (FIRST, URGENT, PUSH, CHANGE, RENEWAL)
+
+
+_FIRST: Final = frozenset({JobKind.LIST})
 
 
 class ClaimLostError(RegistryError):
@@ -105,7 +110,7 @@ def enqueue_all(
     conn: Connection, kind: JobKind, subjects: Collection[str], *, now: datetime, priority: int = Priority.CHANGE
 ) -> None:
     """`enqueue` for each of some subjects."""
-    asked = origin.current.get()
+    asked, priority = origin.current.get(), _priority(kind, priority)
     insert_or_change_all(
         conn,
         schema.jobs,
@@ -143,12 +148,16 @@ def forget(conn: Connection, kind: JobKind) -> None:
     conn.execute(delete(schema.jobs).where(_JOBS.kind == kind, _JOBS.subject == ""))
 
 
+def _priority(kind: JobKind, priority: int) -> int:
+    return Priority.FIRST if kind in _FIRST else priority
+
+
 def _new(kind: JobKind, subject: str, priority: int, now: datetime) -> dict[str, object]:
     asked = origin.current.get()
     return {
         "kind": kind,
         "subject": subject,
-        "priority": priority,
+        "priority": _priority(kind, priority),
         "wanted": 1,
         "not_before": now,
         "attempts": 0,
@@ -234,7 +243,7 @@ def finish(conn: Connection, job: Job, *, now: datetime, again_at: datetime | No
             claimed_until=None,
             attempts=0,
             not_before=again_at,
-            priority=Priority.RENEWAL,
+            priority=_priority(job.kind, Priority.RENEWAL),
             error="",
             request="",
             trace="",

@@ -294,8 +294,7 @@ class Worker:
         subjects = sorted(subject_of(*image) for image in self._touched(job.subject.removeprefix("urgent ")))
 
         def enqueue(part: Sequence[str], conn: Connection) -> None:
-            for subject in part:
-                jobs.enqueue(conn, JobKind.JUDGE, subject, now=now, priority=priority)
+            jobs.enqueue_all(conn, JobKind.JUDGE, part, now=now, priority=priority)
             jobs.renew(conn, job, now=self.clock())
 
         # In pieces, since pushes want to enqueue meanwhile. Whoever takes the job over begins anew, which harms nobody.

@@ -39,6 +39,18 @@ def test_most_urgent_first_and_each_once(catalogue: Catalogue) -> None:
     assert _claim(catalogue, "d") is None
 
 
+def test_the_date_of_a_list_waits_for_no_judgement(catalogue: Catalogue) -> None:
+    _enqueue(catalogue, "of the list before", Priority.URGENT)
+    with catalogue.write() as conn:
+        jobs.enqueue(conn, JobKind.LIST, now=NOW + timedelta(seconds=1))
+    date = _must(_claim(catalogue, "a", NOW + timedelta(seconds=1)))
+    assert date.kind is JobKind.LIST
+    with catalogue.write() as conn:
+        jobs.finish(conn, date, now=NOW, again_at=NOW + timedelta(hours=1))
+    # And when it is dated anew, with as much to do as ever.
+    assert _must(_claim(catalogue, "b", NOW + timedelta(hours=1))).kind is JobKind.LIST
+
+
 def test_two_workers_never_hold_one_job(catalogue: Catalogue) -> None:
     for number in range(20):
         _enqueue(catalogue, f"app@{number}")
