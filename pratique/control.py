@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from ocispec import fields
 from ocispec.access import Access, ClientCertificate, Credentials
+from ocispec.challenge import basic
 from ocispec.errors import MissingError, SpecError
 from ocispec.fields import JsonObject
 from ocispec.strictjson import JsonValue, parse_object
@@ -90,14 +91,18 @@ def control(registry: str, account: str | None = None) -> Control:
         raise CommandError(
             f"registry {registry}: no account is remembered; `pratique login {registry} --account {who}`"
         )
-    return Control(remote=_remote(registry, found))
+    return Control(remote=_remote(registry, found), credentials=access_of(found).credentials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One registry's API. Every method raises SpecError (RemoteError for what the registry refuses)."""
+    """One registry's API. Every method raises SpecError (RemoteError for what the registry refuses).
+
+    `credentials` are for what must be asked with the secret itself, not with a token that it was exchanged for.
+    """
 
     remote: Remote
+    credentials: Credentials | None = None
 
     # ---- documents --------------------------------------------------------------------------------------------
 
@@ -120,6 +125,19 @@ class Control:
         """Send a JSON document as it is."""
         raw = self.remote.send_document(method, f"{API}{path}", body, content_type="application/json", limit=MAX_ANSWER)
         return parse_object(raw, what=f"{self.remote.registry}: {method} {path}", max_bytes=MAX_ANSWER) if raw else {}
+
+    def send_by_secret(self, path: str, members: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+        """POST a JSON object as `send` does, with the account's name and secret, if it has one."""
+        if self.credentials is None:
+            return self.send("POST", path, members)
+        headers = {"Content-Type": "application/json", "Authorization": basic(self.credentials)}
+        body = json.dumps(members).encode()
+        response = self.remote.transport.request("POST", f"{API}{path}", scope="", headers=headers, body=body)
+        what = f"{self.remote.registry}: POST {path}"
+        raw = response.read_all(limit=MAX_ANSWER, what=what)
+        if not 200 <= response.status < 300:
+            raise SpecError(f"{what}: answered {response.status}: {raw[:400].decode('utf-8', 'backslashreplace')}")
+        return parse_object(raw, what=what)
 
     # ---- statements -------------------------------------------------------------------------------------------
 

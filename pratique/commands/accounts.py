@@ -149,9 +149,12 @@ def _change(arguments: argparse.Namespace) -> int:
 
 
 def _renew(arguments: argparse.Namespace) -> int:
+    from pratique.control import control
+
     now = clock.now()
     overlap = int((shared.until(arguments.overlap, now) - now).total_seconds()) if arguments.overlap else 0
-    made = _send(arguments, "POST", f"{_path(arguments)}/secret", {"overlap": overlap})
+    registry = control(arguments.registry, arguments.account)
+    made = registry.send_by_secret(f"{_path(arguments)}/secret", {"overlap": overlap})
     left = f"the old one counts until {made.get('oldSecretUntil')}" if overlap else "the old one has ended"
     return _once(arguments, made, f"account {arguments.name} has a new secret, {left}", "secret")
 
