@@ -5,8 +5,8 @@
     crowd.grow(10_000)      # … and the rest of 10,000
     crowd.litter(1000)      # what a collector takes away
 
-The rows are those that the registry's own functions write (tests/support has a test that compares them), put in a
-table at a time: SQLite's executemany, PostgreSQL's COPY. No audit records; a decision is as long as a usual one.
+The rows are those that the registry's own functions write (tests/registry/catalogue/test_growth.py compares them), put
+in a table at a time: SQLite's executemany, PostgreSQL's COPY. No audit records; a decision is as long as a usual one.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event, make_url
+from sqlalchemy import Engine, event, make_url, select
 from werkzeug.test import Client
 
 from ocispec.digest import Digest
@@ -29,9 +29,10 @@ from policy.statements import RevocationList
 from registry.access import EVERYTHING, Role
 from registry.app import open_app
 from registry.authenticate import hash_secret, new_secret
-from registry.catalogue import garbage, leftovers
+from registry.catalogue import garbage, leftovers, schema
 from registry.catalogue.accounts import Account, add_account
 from registry.catalogue.database import Catalogue
+from registry.context import context_of
 from registry.judge import jobs
 from registry.judge.jobs import JobKind
 from registry.prepare import prepare
@@ -128,6 +129,7 @@ class Site:
     catalogue: Catalogue
     size: int
     secrets: dict[str, str]
+    asked: Catalogue
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def header(self, account: str) -> dict[str, str]:
@@ -180,7 +182,8 @@ def site(folder: Path, url: str, size: int) -> Site:
     filled.grow(size)
     filled.litter(size // 10)
     filled.analyze()
-    return Site(url, open_app(settings).test_client(), catalogue, size, secrets)
+    app = open_app(settings)
+    return Site(url, app.test_client(), catalogue, size, secrets, context_of(app).catalogue)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -197,6 +200,7 @@ def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     yield made[0], made[1]
     for each in made:
         each.catalogue.close()
+        each.asked.close()
 
 
 def _blob(site: Site, place: int) -> str:
@@ -316,3 +320,63 @@ def test_one_look_costs_the_same_in_a_large_catalogue(sites: tuple[Site, Site], 
     look(small), look(large)  # what is asked for the first time is remembered, as the policy in force
     few, many = look(small), look(large)
     assert many <= SLACK * few + 8, f"{name}: {few} with {SMALL} manifests, {many} with {LARGE}"
+
+
+def _left(site: Site, repository: str, found: str) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of a manifest in a repository, without times and names."""
+    wanted = {
+        schema.manifests: (
+            "digest",
+            "media_type",
+            "size",
+            "kind",
+            "artifact_type",
+            "subject",
+            "state_of",
+            "annotations",
+        ),
+        schema.references: ("digest", "kind"),
+        schema.images: ("digest",),
+        schema.tags: ("pushed",),
+    }
+    keys = {schema.references: "manifest", schema.tags: "pushed"}
+    rows: dict[str, list[tuple[object, ...]]] = {}
+    with site.catalogue.read() as conn:
+        for table, names in wanted.items():
+            mine = (table.c.repository == repository, table.c[keys.get(table, "digest")] == Digest.parse(found))
+            query = select(*(table.c[name] for name in names)).where(*mine)
+            rows[table.name] = sorted(map(tuple, conn.execute(query)), key=str)
+        blobs = select(schema.blobs.c.digest, schema.blobs.c.size).where(
+            schema.blobs.c.digest.in_([row[0] for row in rows[schema.references.name]])
+        )
+        held = select(schema.repository_blobs.c.digest).where(
+            schema.repository_blobs.c.repository == repository,
+            schema.repository_blobs.c.digest.in_([row[0] for row in rows[schema.references.name]]),
+        )
+        rows |= {"blobs": sorted(map(tuple, conn.execute(blobs)), key=str)}
+        rows |= {"held": sorted(map(tuple, conn.execute(held)), key=str)}
+        stored = select(schema.contents.c.content).where(schema.contents.c.digest == Digest.parse(found))
+        rows |= {"contents": [tuple(row) for row in conn.execute(stored)]}
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("where", "made", "tag"),
+    [
+        (crowd.TAGGED, crowd.image("image 7"), "v7"),
+        (crowd.SUBJECT, crowd.referrer(7, crowd.SUBJECT_IMAGE), ""),
+        (crowd.LITTER, crowd.image("litter 7"), ""),
+    ],
+)
+def test_a_crowd_is_what_pushes_leave(sites: tuple[Site, Site], where: str, made: crowd.Made, tag: str) -> None:
+    site, repository = sites[0], "pushed/by-hand"
+    header = site.header("pusher")
+    for _, _, content in made.reached:
+        path = f"/v2/{repository}/blobs/uploads/?digest={crowd.digest(content)}"
+        assert site.client.post(path, headers=header, data=content).status_code == 201
+    header["Content-Type"] = "application/vnd.oci.image.manifest.v1+json"
+    path = f"/v2/{repository}/manifests/{tag or made.digest}"
+    assert site.client.put(path, headers=header, data=made.raw).status_code == 201
+    pushed = _left(site, repository, made.digest)
+    assert all(pushed[name] for name in ("manifests", "manifest_references", "blobs", "held", "contents"))
+    assert _left(site, where, made.digest) == pushed
