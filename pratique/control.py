@@ -223,11 +223,13 @@ class Control:
         """Names, dates, counts and digests of the registry's advisory data."""
         return self.get("/advisories")
 
-    def upload_advisories(self, file: BinaryIO, size: int, *, kind: str, name: str) -> dict[str, JsonValue]:
+    def upload_advisories(
+        self, file: BinaryIO, size: int, *, kind: str, name: str, older: bool
+    ) -> dict[str, JsonValue]:
         """Upload one source or snapshot of advisory data."""
         # A file cannot be sent twice, so the challenge is answered by a request that costs nothing.
         self.advisories()
-        target = f"{API}/advisories?{urlencode({'kind': kind, 'name': name})}"
+        target = f"{API}/advisories?{urlencode({'kind': kind, 'name': name} | ({'older': 'true'} if older else {}))}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         response = self.remote.transport.request("POST", target, scope="", headers=headers, body=file)
         what = f"{self.remote.registry}: advisories {name}"

@@ -8,7 +8,8 @@ pratique advisories import --out snapshot.sqlite advisories/           a snapsho
 pratique advisories status registry.example:5000                       or a snapshot FILE: names, ages, counts
 
 Everything is read here first: a record that cannot be read is named, and a source without a single good one is an
-error. An upload replaces the one of the same name; the registry then judges every image again.
+error. An upload replaces the one of the same name; the registry then judges every image again. It imports no source
+whose newest record is older than it was, unless an admin says --older.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     load = verbs.add_parser("import", help="read records, and hand them to a registry or write a snapshot")
     load.add_argument("places", metavar="[REGISTRY] SOURCE", nargs="+")
     load.add_argument("--out", metavar="FILE", type=Path, help="write a snapshot there; then no REGISTRY is named")
+    load.add_argument("--older", action="store_true", help="also data older than those before (an admin's account)")
     load.add_argument("--no-wait", action="store_true", help="do not wait until the registry has imported them")
     status = verbs.add_parser("status", help="names, ages and counts")
     status.add_argument("what", metavar="REGISTRY|FILE")
@@ -82,7 +84,7 @@ def _upload(arguments: argparse.Namespace) -> int:
     found = recognise([Path(path) for path in paths])
     _check(found)
     begun, before = time.monotonic(), registry.advisories().get("import")
-    names = _send_all(registry, found)
+    names = _send_all(registry, found, older=arguments.older)
     if not arguments.no_wait:
         _wait(registry, names, before, begun + _IMPORT_SECONDS)
     return _show_registry(registry, json=arguments.json)
@@ -107,19 +109,19 @@ def _tell_problems(snapshot: Snapshot) -> None:
         line(f"not read: and {len(snapshot.problems) - _SHOWN} more records", to=sys.stderr)
 
 
-def _send_all(registry: Control, found: Found) -> dict[str, str]:
+def _send_all(registry: Control, found: Found, *, older: bool) -> dict[str, str]:
     """Upload everything; the digest of each upload by its name."""
     sent = {}
     for path in found.snapshots:
-        sent["snapshot"] = _send(registry, path, "snapshot", "snapshot")
+        sent["snapshot"] = _send(registry, path, "snapshot", "snapshot", older=older)
     for source in found.sources:
         if source.kind.value != "osv" or source.path.suffix == ".zip":
-            sent[source.name] = _send(registry, source.path, source.kind.value, source.name)
+            sent[source.name] = _send(registry, source.path, source.kind.value, source.name, older=older)
             continue
         with tempfile.TemporaryDirectory() as folder:
             packed = Path(folder) / "records.zip"
             _pack(source.path, packed)
-            sent[source.name] = _send(registry, packed, source.kind.value, source.name)
+            sent[source.name] = _send(registry, packed, source.kind.value, source.name, older=older)
     return sent
 
 
@@ -134,13 +136,13 @@ def _pack(records: Path, target: Path) -> None:
             archive.writestr(info, file.read_bytes())
 
 
-def _send(registry: Control, path: Path, kind: str, name: str) -> str:
+def _send(registry: Control, path: Path, kind: str, name: str, *, older: bool) -> str:
     from ocispec import fields
 
     count = path.stat().st_size
     line(f"{name}: handing in {size(count)}", to=sys.stderr)
     with path.open("rb") as file:
-        answer = registry.upload_advisories(file, count, kind=kind, name=name)
+        answer = registry.upload_advisories(file, count, kind=kind, name=name, older=older)
     return fields.text(answer, "digest", what=f"{registry.remote.registry}: advisories")
 
 

@@ -6,6 +6,7 @@ Uploads and the snapshot are blobs of the store, so that every registry on this 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ SNAPSHOT: Final = "snapshot"
 
 _IN_USE: Final = "advisories in use"
 _IMPORT: Final = "advisory-import"
+_NEWEST: Final = "advisory-newest"
 MAX_DETAIL: Final = 2000
 
 
@@ -104,6 +106,25 @@ def use_snapshot(conn: Connection, digest: Digest, size: int, *, now: datetime, 
         LeaseLostError, BlobBusyError: as `holds.hold`.
     """
     hold(conn, _IN_USE, digest, size, now=now, lease=lease)
+
+
+def newest_records(conn: Connection) -> dict[str, str]:
+    """For each source that was ever imported and has times, that of its newest record (RFC 3339, UTC): a floor."""
+    value = conn.scalar(select(meta.c.value).where(meta.c.name == _NEWEST))
+    return dict(json.loads(value)) if value is not None else {}
+
+
+def note_newest(conn: Connection, found: Mapping[str, str]) -> None:
+    """Raise the floors to what was imported."""
+    floors = newest_records(conn)
+    put_row(conn, meta, name=_NEWEST, value=json.dumps(floors | dict(found), sort_keys=True))
+
+
+def forget_newest(conn: Connection, upload: Upload) -> None:
+    """Let what is about to be imported be older than what was: of its name, or, of a whole snapshot, of all names."""
+    floors = {} if upload.kind == SNAPSHOT else newest_records(conn)
+    floors.pop(upload.name, None)
+    put_row(conn, meta, name=_NEWEST, value=json.dumps(floors, sort_keys=True))
 
 
 def note_import(conn: Connection, state: str, *, at: datetime, detail: str = "") -> None:

@@ -21,7 +21,15 @@ from typing import Final
 from sqlalchemy import Connection, update
 
 from ocispec.digest import Digest
-from registry.catalogue.advisories import Current, current_uploads, note_import, snapshot_in_use, use_snapshot
+from registry.catalogue.advisories import (
+    Current,
+    current_uploads,
+    newest_records,
+    note_import,
+    note_newest,
+    snapshot_in_use,
+    use_snapshot,
+)
 from registry.catalogue.database import Catalogue
 from registry.catalogue.leases import Lease, hold_digest
 from registry.catalogue.schema import advisories
@@ -80,6 +88,7 @@ class Advising:
         self._fetching = False
         self._importing: ImportProcess | None = None
         self._uploads: tuple[Current, ...] = ()
+        self._newest: dict[str, str] = {}
         self._made: tuple[Digest, int] | None = None
         self._leases = Leases(catalogue, clock)
         self._lease: Lease | None = None
@@ -142,7 +151,7 @@ class Advising:
     def begin(self) -> bool:
         """Begin to import what is current; False if nothing is."""
         with self._catalogue.read() as conn:
-            self._uploads = current_uploads(conn)
+            self._uploads, self._newest = current_uploads(conn), newest_records(conn)
         return bool(self._uploads)
 
     def step(self) -> Imported | None:
@@ -156,7 +165,7 @@ class Advising:
             elif self._made is not None:
                 return self._ended(made=self._made)
             else:
-                self._importing = begin_import(self.folder, self._uploads, now=self._clock())
+                self._importing = begin_import(self.folder, self._uploads, newest=self._newest, now=self._clock())
         if self._importing is not None:
             return self._look_after_import(self._importing)
         if self._uploads and self._copy is None:
@@ -171,6 +180,7 @@ class Advising:
         use_snapshot(conn, ended.snapshot, ended.size, now=self._clock(), lease=ended.lease)
         note_import(conn, "imported", at=self._clock())
         with AdvisoryStore.open(self.folder.snapshot) as store:
+            note_newest(conn, store.newest)
             for source in store.sources:
                 conn.execute(
                     update(advisories)

@@ -5,12 +5,10 @@ It takes as long as the data are large, so it runs in a process of its own, whic
 
 from __future__ import annotations
 
-# zipfile decodes names by this codec and finds it when it first meets one; the user that imports may not be able to
-# read the interpreter's files, so it is loaded while root still reads them.
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,10 +85,12 @@ class ImportProcess:
         return "" if code == 0 else said or f"the import ended with status {code}"
 
 
-def begin_import(folder: AdvisoryFolder, uploads: Sequence[Current], *, now: datetime) -> ImportProcess:
+def begin_import(
+    folder: AdvisoryFolder, uploads: Sequence[Current], *, newest: Mapping[str, str], now: datetime
+) -> ImportProcess:
     """Make `folder.made` out of the copies in `incoming/`, in a child process.
 
-    Called by a process with one thread.
+    It fails if a source's newest record is older than in `newest`. Called by a process with one thread.
 
     Raises:
         OSError: no process could be made.
@@ -105,6 +105,7 @@ def begin_import(folder: AdvisoryFolder, uploads: Sequence[Current], *, now: dat
         die_with_parent(signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _import(folder, uploads, now)
+        _check_newest(folder.made, newest)
         status = 0
     except (ScanError, OSError) as error:
         os.write(writer, str(error).encode("utf-8", "replace")[:MAX_SAID])
@@ -126,3 +127,19 @@ def _import(folder: AdvisoryFolder, uploads: Sequence[Current], now: datetime) -
         for digest, kind, name, received in uploads
     ]
     import_sources(sources, folder.made, now=now)
+
+
+def _check_newest(path: Path, newest: Mapping[str, str]) -> None:
+    """Refuse what takes a source back: older data look as good as the newest to whoever matches by them (L7).
+
+    Raises:
+        ScanError: a source's newest record is older than it was.
+    """
+    with AdvisoryStore.open(path) as store:
+        found = store.newest
+        for source in store.sources:
+            before, now = newest.get(source.name, ""), found.get(source.name, "")
+            if now < before:
+                raise ScanError(
+                    f"{source.name}: its newest record is of {now or 'no time'}, expected {before} or later, as it was"
+                )

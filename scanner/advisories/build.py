@@ -101,6 +101,7 @@ class _Build:
         self.database = database
         self.date = date
         self.problems: list[Problem] = []
+        self._newest = ""
         self._numbers: dict[str, tuple[int, str]] = {}
         # The file is new and private until it is complete, so nothing needs a journal.
         database.executescript(
@@ -113,6 +114,7 @@ class _Build:
         """Read one source into the file."""
         digest = hashlib.sha256()
         problems_before, self._broken = len(self.problems), 0
+        self._newest = ""
         records = sum(self._document(source, document) for document in _hashed(documents(source), digest))
         if not records:
             detail = self.problems[problems_before].detail if len(self.problems) > problems_before else "it is empty"
@@ -128,6 +130,10 @@ class _Build:
             "INSERT INTO source VALUES (?,?,?,?,?,?)",
             (row.name, source.kind, row.digest, row.date, row.records, row.broken),
         )
+        if self._newest:
+            # A time to come is a mistake in one record, and must not make all that comes look old.
+            newest = min(self.date, self._newest)
+            self.database.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (schema.NEWEST + row.name, newest))
         return row
 
     def finish(self) -> None:
@@ -152,6 +158,7 @@ class _Build:
         except ScanError as error:
             self._report(source, document.name, str(error), document.raw)
             return 0
+        self._newest = max(self._newest, _text(datetime.fromisoformat(advisory.modified)))
         self._advisory(advisory)
         return 1
 
@@ -189,6 +196,7 @@ class _Build:
             "INSERT OR REPLACE INTO exploited VALUES (?,?,?,?)",
             [(entry.cve, entry.added, entry.due, entry.ransomware) for entry in entries],
         )
+        self._newest = max(self._newest, *(f"{entry.added}T00:00:00Z" for entry in entries), "")
         return len(entries)
 
     def _products(self, source: Source, document: Document, what: str) -> int:

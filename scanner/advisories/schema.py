@@ -1,7 +1,8 @@
 """The layout of a snapshot file: SQLite, written once by `build.py`, opened read-only by `store.py`.
 
 ```
-meta      key, value                       format, date, counts: what `advisories status` shows
+meta      key, value                       format, date, counts: what `advisories status` shows; for each source,
+                                           "newest NAME": the time of its newest record, if its records have one
 source    name, kind, digest, date, records, broken
 record    id, body                         one OSV record: canonical JSON of an Advisory without `affected`
 affected  ecosystem, name, record, body    what that record says of one package: canonical JSON of [Affected]
@@ -18,6 +19,9 @@ from typing import Final
 
 FORMAT: Final = "1"
 """The version of this layout; a file of another is refused, and imported again."""
+
+NEWEST: Final = "newest "
+"""Begins the keys of the times of newest records."""
 
 APPLICATION_ID: Final = 0x70726174
 """SQLite's application_id: "prat", so that another program's database is not taken for ours."""

@@ -29,6 +29,9 @@ class AdvisoryStore:
         meta = dict(database.execute("SELECT key, value FROM meta"))
         self.date: str = meta["date"]
         self.records = int(meta["records"])
+        self.newest: dict[str, str] = {
+            key.removeprefix(schema.NEWEST): value for key, value in meta.items() if key.startswith(schema.NEWEST)
+        }
         rows = database.execute("SELECT name, digest, date, records, broken FROM source ORDER BY rowid").fetchall()
         self._sources = tuple(
             DataSource(name=name, digest=digest, date=date, records=records, broken=broken)

@@ -21,6 +21,7 @@ from ocispec.digest import Digest
 from ocispec.limits import LIMITS
 from policy.seal import seal
 from policy.statements import PolicyStatement
+from policy.times import format_time
 from tests.registry.desk import Desk
 from tests.support import judging
 from tests.support.bench import Bench
@@ -135,9 +136,9 @@ def test_l7_data_are_as_old_as_their_hand_in_whatever_else_comes(desk: Desk) -> 
     assert desk.get("host", TEAM, "1").status_code == 200
 
 
-def osv() -> bytes:
+def osv(modified: str = "2026-01-01T00:00:00Z") -> bytes:
     """An export with one record."""
-    record = {"schema_version": "1.6.0", "id": "DEBIAN-CVE-2026-1", "modified": "2026-01-01T00:00:00Z", "affected": []}
+    record = {"schema_version": "1.6.0", "id": "DEBIAN-CVE-2026-1", "modified": modified, "affected": []}
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         archive.writestr("DEBIAN-CVE-2026-1.json", json.dumps(record))
@@ -158,3 +159,32 @@ def test_l7_data_that_are_not_what_they_say_leave_what_is_in_use(desk: Desk) -> 
         found = desk.ask("officer", "GET", "/api/v1/advisories").get_json()
         assert found["snapshot"] == used
         assert found["import"]["state"] == "failed"
+
+
+def test_l7_data_are_not_taken_back(desk: Desk) -> None:
+    """Whoever has a scanner's account, and older data, cannot make what is known unknown; an admin says so aloud."""
+
+    def after(body: bytes, actor: str = "scanner", extra: str = "") -> tuple[str, str]:
+        answer = desk.ask(actor, "POST", f"/api/v1/advisories?kind=osv&name=debian{extra}", body)
+        assert answer.status_code == 202
+        settle(desk.bench)
+        ended = desk.ask("officer", "GET", "/api/v1/advisories").get_json()
+        return ended["import"]["state"], ended["import"]["detail"]
+
+    assert after(osv("2026-02-01T00:00:00Z"))[0] == "imported"
+    used = desk.ask("officer", "GET", "/api/v1/advisories").get_json()["snapshot"]
+    state, detail = after(osv("2026-01-31T23:59:59Z"))
+    assert state == "failed"
+    assert "debian: its newest record is of 2026-01-31T23:59:59Z, expected 2026-02-01T00:00:00Z or later" in detail
+    assert desk.ask("officer", "GET", "/api/v1/advisories").get_json()["snapshot"] == used
+    for actor in ("scanner", "officer"):
+        path = "/api/v1/advisories?kind=osv&name=debian&older=true"
+        assert desk.ask(actor, "POST", path, osv()).status_code == 403
+    # A record of a time to come is no reason to refuse all that comes after it.
+    assert after(osv("2099-01-01T00:00:00+00:00"))[0] == "imported"
+    desk.bench.pass_time(timedelta(days=1))
+    fresh = format_time(desk.bench.now)
+    assert after(osv(fresh))[0] == "imported"
+    assert after(osv("2026-02-01T00:00:00Z"))[0] == "failed"
+    assert after(osv("2026-02-01T00:00:00Z"), "admin", "&older=true")[0] == "imported"
+    assert after(osv("2026-01-31T00:00:00Z"))[0] == "failed"

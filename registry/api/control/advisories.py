@@ -2,11 +2,12 @@
 
 | endpoint | who |
 | --- | --- |
-| POST /api/v1/advisories?kind=osv|kev|endoflife|snapshot&name= | scanner, admin |
+| POST /api/v1/advisories?kind=osv|kev|endoflife|snapshot&name=&older= | scanner, admin; older=true: admin |
 | GET /api/v1/advisories | scanner, officer, auditor, admin |
 
 An upload replaces the one of the same kind and name before it; a snapshot (made by `pratique advisories import`)
-replaces all that came before.
+replaces all that came before. A source whose newest record is older than it was is not imported, unless an admin says
+`older=true`: whoever can take data back can make a known vulnerability unknown (L7).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from registry.api.base import json_response
 from registry.api.body import Body, announced
 from registry.api.control.shared import require_role
 from registry.audit import Event
-from registry.catalogue.advisories import LastImport, Upload, add_upload, last_import, snapshot_in_use
+from registry.catalogue.advisories import LastImport, Upload, add_upload, forget_newest, last_import, snapshot_in_use
 from registry.catalogue.schema import advisories
 from registry.context import caller, context, source
 from registry.errors import UnsupportedRequestError
@@ -50,7 +51,11 @@ def post_advisories() -> Response:
     kind, name = request.args.get("kind", ""), request.args.get("name", "")
     if kind not in KINDS:
         raise UnsupportedRequestError(f"kind: got {kind[:40]!r}, expected one of {', '.join(KINDS)}")
-    name = name or kind
+    name, older = name or kind, request.args.get("older", "false")
+    if older not in {"true", "false"}:
+        raise UnsupportedRequestError(f"older: got {older[:40]!r}, expected true or false")
+    if older == "true":
+        require_role(Role.ADMIN)
     if _NAME.fullmatch(name) is None:
         raise UnsupportedRequestError(f"name: got {name[:80]!r}, expected letters, digits, blanks and :._+-")
     session, digest = _receive()
@@ -64,6 +69,8 @@ def post_advisories() -> Response:
             )
             before = conn.scalar(current)
             add_upload(conn, upload, lease=lease)
+            if older == "true":
+                forget_newest(conn, upload)
             context().audit.append(
                 conn,
                 Event.ADVISORIES,
@@ -71,7 +78,7 @@ def post_advisories() -> Response:
                 source=source(),
                 subject=f"{kind} {name}",
                 before=str(before or ""),
-                after=f"{digest} of {size} bytes",
+                after=f"{digest} of {size} bytes" + (", older or not" if older == "true" else ""),
             )
             enqueue(conn, JobKind.ADVISORIES, now=now)
     context().judge.wake()
