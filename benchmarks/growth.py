@@ -303,7 +303,7 @@ def plot(path: Path, sizes: Sequence[int], found: dict[str, Figures]) -> None:
     from matplotlib import pyplot  # noqa: PLC0415
 
     mpl.rcParams["svg.hashsalt"] = "growth"
-    figure, panels = pyplot.subplots(1, 2, figsize=(12, 6), layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(12, 7), layout="constrained")
     for panel, title, unit in ((panels[0], "one look-up or page", "ms"), (panels[1], "all of it", "s")):
         whole = unit == "s"
         for number, name in enumerate(LISTS if whole else LOOKS):
@@ -312,13 +312,18 @@ def plot(path: Path, sizes: Sequence[int], found: dict[str, Figures]) -> None:
                 values = [cost * (1 if whole else 1000) for cost in costs]
                 style = "-o" if database == "sqlite" else "--s"
                 panel.loglog(
-                    sizes, values, style, color=f"C{number % 10}", markersize=4, label=name if style == "-o" else None
+                    sizes,
+                    values,
+                    style,
+                    color=mpl.colormaps["tab20"](number),
+                    markersize=4,
+                    label=name if style == "-o" else None,
                 )
         low = panel.get_ylim()[0]
         panel.loglog(sizes, [low * size / sizes[0] for size in sizes], ":", color="grey", label="linear")
         panel.set(title=title, xlabel="manifests", ylabel=unit)
         panel.grid(visible=True, alpha=0.3)
-        panel.legend(fontsize=7)
+        panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     figure.suptitle("SQLite: lines; PostgreSQL: dashes")
     figure.savefig(path, metadata={"Date": None})
 
