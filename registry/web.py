@@ -39,6 +39,7 @@ from registry.settings import Settings, is_loopback, load
 from registry.signer.process import warm_signing
 from registry.stalled import StalledBodies
 from registry.telemetry import lines, metrics, traces
+from registry.telemetry.environ import COPIES
 from registry.telemetry.reporter import Reporter
 from registry.telemetry.requests import Observed
 
@@ -51,6 +52,9 @@ HEADER_MILLISECONDS: Final = 20_000
 
 CONNECTIONS: Final = 4096
 """Connections that one worker holds; more wait in the backlog."""
+
+IO_THREADS: Final = 4
+"""Threads of the server that read and write sockets, of one for each processor; more wait for the interpreter."""
 
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
@@ -83,6 +87,7 @@ def serve_web(path: Path, supervised: Supervised | None = None) -> None:
         address=host.strip("[]"),
         port=int(port),
         interface=Interfaces.WSGI,
+        runtime_threads=min(IO_THREADS, len(os.sched_getaffinity(0))),
         http=HTTPModes.http1,
         workers=settings.http.workers,
         # Who waits for a slow client is one of `bodies` or `downloads`; `threads` are always left for others.
@@ -119,6 +124,7 @@ def joined(application: WSGIApplication) -> WSGIApplication:
             short = environ["REQUEST_METHOD"] == "HEAD" or (bool(lengths) and lengths[0] <= SHORT)
             return start_response(status, headers, exc_info)
 
+        environ[COPIES] = True  # granian, src/wsgi/io.rs: response_iter
         answer = application(environ, start)
         if not short:
             return answer

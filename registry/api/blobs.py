@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from flask import Blueprint, Response, request
 from sqlalchemy import Connection
@@ -20,13 +20,17 @@ from registry.catalogue.blobs import hold_repository, is_firm, manifest_using, r
 from registry.context import caller, context, source
 from registry.errors import BlobUnknownError, InUseError, RangeInvalidError, StorageError
 from registry.limits import Shares
+from registry.telemetry.environ import COPIES
 from registry.visibility import check_blob
+
+if TYPE_CHECKING:
+    import io
 
 blueprint = Blueprint("blobs", __name__)
 
 _log = logging.getLogger("pratique.registry")
 
-CHUNK: Final = 512 * 1024
+CHUNK: Final = 256 * 1024
 SMALL_CHUNK: Final = 64 * 1024
 """Bytes that are sent at a time, to FEW clients and to each of more; the server keeps some for who reads slowly."""
 
@@ -73,7 +77,8 @@ def get_blob(name: str, digest: str) -> Response:
         context().reads.note(principal=principal.name, source=source(), subject=read[0], after=read[1])
         if settled:
             offer(*read)
-        body = _sent(stream, length, wanted, context().downloads)
+        again = request.environ.get(COPIES, False)
+        body = _sent(stream, length, wanted, context().downloads, again=again)
         answer = Response(body, status=status, headers=headers, content_type=_MEDIA_TYPE)
     except BaseException:
         over()
@@ -150,17 +155,23 @@ def _asked_range(size: int) -> tuple[int, int, int]:
     return start, end - start + 1, 206
 
 
-def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Shares) -> Iterator[bytes]:
-    """The bytes of a blob that were promised.
+def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Shares, *, again: bool) -> Iterator[bytes]:
+    """The bytes of a blob that were promised; with `again`, in the same buffer each time that it is full.
+
+    What is read anew into memory that is in the processor's cache costs half of what new memory does.
 
     Raises:
         StorageError: there are fewer. The server breaks the connection off, so that nobody waits for the rest.
     """
     sent = 0
+    readinto = cast("io.RawIOBase", stream).readinto
+    buffer = bytearray(CHUNK if downloads.count() <= FEW else SMALL_CHUNK)
     with stream:
-        while chunk := stream.read(CHUNK if downloads.count() <= FEW else SMALL_CHUNK):
-            sent += len(chunk)
-            yield chunk
+        while count := readinto(buffer):
+            sent += count
+            yield cast("bytes", buffer) if again and count == len(buffer) else bytes(memoryview(buffer)[:count])
+            if len(buffer) > SMALL_CHUNK and downloads.count() > FEW:
+                buffer = bytearray(SMALL_CHUNK)
     if sent != length:
         message = f"blob {digest}: got {sent} bytes from the store, expected {length}"
         _log.error("%s", message)  # behind the headers no handler of the application sees it

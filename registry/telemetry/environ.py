@@ -21,3 +21,6 @@ OFFER: Final = "pratique.offer"
 
 RECEIVED: Final = "pratique.received"
 """Set by the application: how many bytes of the body were read."""
+
+COPIES: Final = "pratique.copies"
+"""Set before the application is called, where the server copies each part of an answer before it asks for the next."""

@@ -128,7 +128,10 @@ def test_what_a_registry_does_not_know_or_take(chain: Chain, host: Desk) -> None
         Case(name="scan", prepare=lambda _: ("scan", nothing), says=("no/such", "MANIFEST_UNKNOWN")),
         Case(name="status", prepare=lambda _: ("status", nothing), says=("no/such",)),
         Case(
-            name="secret", prepare=lambda _: wrong, send="wrong\n", says=("account dev: got a secret that it refuses",)
+            name="secret",
+            prepare=lambda _: wrong,
+            send="wrong\n",
+            says=("unknown account or wrong secret (account 'dev')",),
         ),
     ):
         check(case, host)

@@ -23,7 +23,8 @@ from tests.registry.rights import ALIKE, GROUPS, OPEN, RIGHTS
 from tests.registry.routes import ROUTES
 from tests.registry.world import FOREIGN, KNOWN, NAME, NOBODY, ONLY, OTHER, OWN, Call, World
 
-OF_REFUSALS = frozenset({"audit", "generations", "jobs"})
+OF_REFUSALS = frozenset({"audit", "generations", "jobs", "pulls"})
+"""Tables in which refusals leave something, or (pulls) reads that were let through a second before."""
 """Tables that requests change which only ask: the audit does, and a reader of it has its end signed."""
 
 

@@ -87,7 +87,10 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Systemd, Wh
         data = Path(f"/proc/{init.pid}/root/var/lib/pratique-registry")
         (data / "signer").mkdir(mode=0o700)
         write_private(data / "signer" / "key.pem", ring.registry)
-        init.run("systemctl", "start", NAME)
+        try:
+            init.run("systemctl", "start", NAME)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{init.run('cat', '/run/serve.log')}") from None
         live = WholeRegistry(folder=folder, settings=parse(yaml.safe_dump(settings).encode()), ring=ring)
         said = init.run("cat", "/run/serve.log")
         live.token = next(line.rpartition(" ")[2] for line in said.splitlines() if line.startswith("bootstrap token"))

@@ -159,8 +159,15 @@ class FaultyStore:
 
     def open(self, digest: Digest, *, start: int = 0, length: int | None = None) -> BinaryIO:
         """See `Blobs`."""
-        with self._looking("open"):
-            return self._store.open(digest, start=start, length=length)
+        opened: BinaryIO | None = None
+        try:
+            with self._looking("open"):
+                opened = self._store.open(digest, start=start, length=length)
+        except BaseException:
+            if opened is not None:
+                opened.close()  # its answer is lost, and so nobody else can
+            raise
+        return opened
 
     def redirect(self, digest: Digest) -> str | None:
         """See `Blobs`."""
