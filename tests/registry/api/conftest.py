@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,3 +53,11 @@ def small(tmp_path: Path) -> Iterator[LiveRegistry]:
     limits = {"referrers": 3, "blob_bytes": 100_000}
     with web_registry(tmp_path / "registry", limits=limits, http={"bodies_per_account": 1}) as running:
         yield running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell tests apart that schemathesis makes of one function: each has its name, all one id, and xdist runs one."""
+    for item in items:
+        _, bracket, label = item.name.partition("[")
+        if bracket and item.id.params is None:
+            item._id = replace(item.id, params=label.removesuffix("]"))
