@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -40,6 +41,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counts = [str(value) for report in passed for name, value in report.user_properties if name == "faults"]
     for line in counts:
         terminalreporter.write_line(f"faults: {line}")
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """What is called in a test's own process may set the umask, as a process of its own does."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")
