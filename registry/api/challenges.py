@@ -81,7 +81,8 @@ def wanted_scope() -> str:
 def _lacks_source(principal: Principal, account: Principal) -> bool:
     """True of a mount from where the account may read, and its token may not."""
     if _mounts_from_anywhere():
-        return not all("*" in layer for layer in principal.patterns(Right.PULL)[1:])
+        # Who may read nowhere is given no such token, and would be asked for it again and again.
+        return all(account.patterns(Right.PULL)) and not all("*" in at for at in principal.patterns(Right.PULL)[1:])
     source = _mount_source()
     return bool(source) and not principal.in_scope(source) and account.in_scope(source)
 
