@@ -7,12 +7,13 @@ The server shows a body that was cut off as one that ended, so only the count te
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from flask import g, request
 
 from registry.access import Principal
+from registry.api.ahead import ahead
 from registry.context import context, peer, source
 from registry.errors import BodyCutOffError, CodingError, TooLargeError
 from registry.telemetry.environ import RECEIVED
@@ -70,7 +71,16 @@ class Body:
             raise TooLargeError(f"body: got {length} bytes, expected at most {limit}")
 
     def __iter__(self) -> Iterator[bytes]:
-        """The chunks.
+        """The chunks; those of a body without a length are read ahead where they come fast.
+
+        Raises:
+            TooLargeError: more came than `limit`.
+            TooManyRequestsError: this process receives as many bodies already as it may.
+        """
+        return self._chunks() if self._length is not None else ahead(self._chunks())
+
+    def _chunks(self) -> Generator[bytes, None, None]:
+        """The chunks, as they are read.
 
         Raises:
             TooLargeError: more came than `limit`.

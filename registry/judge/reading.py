@@ -29,9 +29,10 @@ from registry.judge import layers as kept
 from registry.judge.child import Answered, Failed, Outcome, Refused
 from registry.judge.confine import Limits
 from registry.judge.derived import assembly_key, root_index_key
+from registry.judge.following import SHORT_SECONDS, Uploads
 from registry.judge.importing import AdvisoryFolder
 from registry.judge.layers import KnownLayer
-from registry.judge.tasks import GrowingFile, Stream, Tasks
+from registry.judge.tasks import Stream, Tasks
 from registry.judge.works import bundle, read_report
 from registry.store.interface import BlobStore
 from scanner import codec
@@ -81,67 +82,19 @@ class Reader:
         tasks: Tasks,
         clock: Callable[[], datetime],
         advisories: AdvisoryFolder,
+        short: float = SHORT_SECONDS,
     ) -> None:
-        """`advisories` has the snapshot of advisory data; it may not be there yet."""
+        """`advisories` has the snapshot of advisory data; it may not be there yet. `short` as in `Uploads`."""
         self._store, self._catalogue, self._tasks, self._clock = store, catalogue, tasks, clock
         self._advisories = advisories
         self._failures: dict[str, tuple[int, str, datetime]] = {}
         self._refusals: dict[str, str] = {}
         self._reports: OrderedDict[str, Report] = OrderedDict()
-        self._uploads: dict[str, GrowingFile] = {}
-        self._ended: dict[str, tuple[Digest, int]] = {}
+        self.uploads = Uploads(
+            store=store, catalogue=catalogue, tasks=tasks, keep=self._keep, guarded=self._guarded, short=short
+        )
 
-    # ---- uploads, while they arrive ---------------------------------------------------------------------------
-
-    def follow(self, upload: str) -> None:
-        """Begin to read an upload that grows; not while all children are busy, nor where the store has no file."""
-        key = f"upload:{upload}"
-        path = self._store.growing_file(upload)
-        if path is None or self._tasks.full or self._tasks.running(key):
-            return
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return
-        feed = GrowingFile(descriptor=descriptor)
-        try:
-            self._tasks.start(
-                key,
-                "follow",
-                {},
-                feed=feed,
-                limits=Limits(seconds=24 * 3600, cpu_seconds=3600),
-                done=self._guarded(key)(lambda outcome: self._followed(upload, outcome)),
-            )
-        except OSError as error:
-            _log.warning("upload %s is not followed: %s", upload, error)
-        else:
-            self._uploads[upload] = feed
-
-    def upload_ended(self, upload: str, digest: Digest | None, size: int) -> None:
-        """The upload is complete (or, with None, gone)."""
-        feed = self._uploads.get(upload)
-        if feed is None:
-            return
-        with self._catalogue.read() as conn:
-            known = digest is not None and kept.find_layer(conn, digest) is not None
-        if digest is None or known:
-            self._tasks.stop(f"upload:{upload}")
-            self._uploads.pop(upload, None)
-            return
-        feed.final = size
-        self._ended[upload] = (digest, size)
-
-    def _followed(self, upload: str, outcome: Outcome) -> None:
-        self._uploads.pop(upload, None)
-        ended = self._ended.pop(upload, None)
-        if ended is None or not isinstance(outcome, Answered) or not outcome.parts:
-            return
-        digest, size = ended
-        stored, *parts = outcome.parts
-        # The child hashed what it read: only if that is the blob, what it says is about it.
-        if stored == canonical.encode({"digest": str(digest), "stored": size}):
-            self._keep(digest, tuple(parts))
+    # ---- layers -----------------------------------------------------------------------------------------------
 
     def _keep(self, digest: Digest, parts: tuple[bytes, ...]) -> bool:
         try:
@@ -153,8 +106,6 @@ class Reader:
         with self._catalogue.write() as conn:
             kept.record_layer(conn, digest, known, now=self._clock())
         return True
-
-    # ---- layers -----------------------------------------------------------------------------------------------
 
     def layers(self, manifest: Manifest, config: ImageConfig) -> Waiting | Obstacle | None:
         """Have all layers read; None when they are, and are what the config says."""
@@ -173,9 +124,8 @@ class Reader:
         if descriptor.media_type in FOREIGN_TYPES or descriptor.media_type not in COMPRESSION:
             message = f"layer {descriptor.digest}: media type {descriptor.media_type[:80]} is not read"
             return Obstacle(state=State.DENIED, reason="layer-refused", message=message)
-        for upload, (digest, _) in self._ended.items():
-            if digest == descriptor.digest:
-                return Waiting(frozenset({f"upload:{upload}"}))
+        if (reading := self.uploads.reading(descriptor.digest)) is not None:
+            return Waiting(frozenset({reading}))
         # The media type is part of the name: a manifest that gives a blob a wrong one must not spoil it for others.
         key = f"layer:{descriptor.digest}:{descriptor.media_type}"
         if self._tasks.running(key) or self._tasks.full:

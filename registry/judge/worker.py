@@ -131,6 +131,7 @@ class Worker:
     def step(self, timeout: float) -> None:
         """One round: notices, parked jobs, a new job, children."""
         self._hear()
+        self.reader.uploads.step()
         self._look_after_import()
         if self.collecting is not None:
             self.collecting.step(self.name)
@@ -405,9 +406,9 @@ class Worker:
                 continue
             match notice:
                 case UploadGrows(upload=upload):
-                    self.reader.follow(upload)
+                    self.reader.uploads.begun(upload)
                 case UploadEnded(upload=upload, digest=digest, size=size):
-                    self.reader.upload_ended(upload, digest, size)
+                    self.reader.uploads.ended(upload, digest, size)
                 case Wake():
                     pass
                 case _:

@@ -161,8 +161,11 @@ class Bench:
         """The audit chain."""
         return Audit(self.clock)
 
-    def new_worker(self, folder: AdvisoryFolder | None = None) -> Worker:
-        """A further worker on the same catalogue, as another process would be; `folder` as on another machine."""
+    def new_worker(self, folder: AdvisoryFolder | None = None, *, short: float = 0.0) -> Worker:
+        """A further worker on the same catalogue, as another process would be; `folder` as on another machine.
+
+        Uploads that take `short` seconds or more are read while they come.
+        """
         spawner = Local(cell=Cell(root=self.folder / "empty"), works=self.works)
         tasks = Tasks(spawner, limit=4)
         folder = folder or AdvisoryFolder(self.folder / "advisories")
@@ -172,6 +175,7 @@ class Bench:
             tasks=tasks,
             clock=self.clock,
             advisories=folder,
+            short=short,
         )
         publisher = Publisher(store=self.store, audit=self.audit, registry=REGISTRY)
         judge = Judge(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from ocispec.digest import Digest
 from ocispec.fields import JsonObject
 from policy.model import State
 from registry.catalogue import schema
@@ -153,11 +154,11 @@ def test_upload_is_read_while_it_arrives(bench: Bench, compression: str) -> None
     for start in range(0, len(blob), 100_000):
         upload = bench.store.append(upload, [blob[start : start + 100_000]])
         if start == 0:
-            bench.worker.reader.follow(upload.id)
+            bench.worker.reader.uploads.begun(upload.id)
         bench.worker.step(0.01)
     digest = built.layers[0].descriptor.digest
     bench.store.commit(upload, digest)
-    bench.worker.reader.upload_ended(upload.id, digest, len(blob))
+    bench.worker.reader.uploads.ended(upload.id, digest, len(blob))
     bench.settle()
     with bench.catalogue.read() as conn:
         known = layers.find_layer(conn, digest)
@@ -170,21 +171,67 @@ def test_upload_is_read_while_it_arrives(bench: Bench, compression: str) -> None
     assert bench.image(REPOSITORY, built.digest).reason == "no-approved-parent"
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_upload_that_is_over_soon_is_read_afterwards(bench: Bench, compression: str) -> None:
+    built = image([{"bin/": b"", "bin/big": os.urandom(700_000)}], compression=compression)
+    layer = built.layers[0]
+    worker = bench.new_worker(short=3600.0)
+    upload = bench.store.append(bench.store.begin(), [layer.blob])
+    worker.reader.uploads.begun(upload.id)
+    worker.step(0.0)
+    meanwhile = worker.tasks.busy
+    digest = layer.descriptor.digest
+    bench.store.commit(upload, digest)
+    worker.reader.uploads.ended(upload.id, digest, len(layer.blob))
+    read_by = worker.reader.uploads.reading(digest)
+    while worker.tasks.busy:
+        worker.step(0.01)
+    worker.close()
+    assert (meanwhile, read_by) == (False, f"upload:{upload.id}")
+    with bench.catalogue.read() as conn:
+        known = layers.find_layer(conn, digest)
+    assert known is not None
+    assert (known.diff_id, known.compression) == (built.diff_ids[0], compression)
+
+
+def test_short_upload_that_comes_to_nothing_is_forgotten(bench: Bench) -> None:
+    worker = bench.new_worker(short=3600.0)
+    upload = bench.store.append(bench.store.begin(), [_image().layers[0].blob])
+    worker.reader.uploads.begun(upload.id)
+    worker.reader.uploads.ended(upload.id, None, 0)
+    worker.step(0.0)
+    busy = worker.tasks.busy
+    worker.close()
+    assert not busy
+    assert _known(bench) == 0
+
+
+def test_short_upload_whose_blob_is_gone_is_left_for_later(bench: Bench) -> None:
+    worker = bench.new_worker(short=3600.0)
+    blob = _image().layers[0].blob
+    upload = bench.store.append(bench.store.begin(), [blob])
+    worker.reader.uploads.begun(upload.id)
+    worker.reader.uploads.ended(upload.id, Digest.of(blob), len(blob))
+    reading = worker.reader.uploads.reading(Digest.of(blob))
+    worker.close()
+    assert reading is None
+
+
 def test_upload_that_becomes_another_blob_teaches_nothing(bench: Bench) -> None:
     built, other = _image(), _image(b"other")
     upload = bench.store.append(bench.store.begin(), [built.layers[0].blob])
-    bench.worker.reader.follow(upload.id)
+    bench.worker.reader.uploads.begun(upload.id)
     bench.worker.step(0.01)
-    bench.worker.reader.upload_ended(upload.id, other.layers[0].descriptor.digest, len(built.layers[0].blob))
+    bench.worker.reader.uploads.ended(upload.id, other.layers[0].descriptor.digest, len(built.layers[0].blob))
     bench.settle()
     assert _known(bench) == 0
 
 
 def test_cancelled_upload_is_let_go(bench: Bench) -> None:
     upload = bench.store.append(bench.store.begin(), [_image().layers[0].blob])
-    bench.worker.reader.follow(upload.id)
+    bench.worker.reader.uploads.begun(upload.id)
     busy = [bench.worker.tasks.busy]
-    bench.worker.reader.upload_ended(upload.id, None, 0)
+    bench.worker.reader.uploads.ended(upload.id, None, 0)
     busy.append(bench.worker.tasks.busy)
     assert busy == [True, False]
     assert _known(bench) == 0
@@ -193,9 +240,9 @@ def test_cancelled_upload_is_let_go(bench: Bench) -> None:
 def test_config_upload_is_no_layer(bench: Bench) -> None:
     built = _image()
     upload = bench.store.append(bench.store.begin(), [built.config.raw])
-    bench.worker.reader.follow(upload.id)
+    bench.worker.reader.uploads.begun(upload.id)
     bench.store.commit(upload, built.config.digest)
-    bench.worker.reader.upload_ended(upload.id, built.config.digest, len(built.config.raw))
+    bench.worker.reader.uploads.ended(upload.id, built.config.digest, len(built.config.raw))
     bench.settle()
     assert _known(bench) == 0
 
