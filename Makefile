@@ -51,7 +51,9 @@ check: $(VENV)/.dev ## formatting, lint, types, and the import contract
 
 # Coverage costs three quarters of a test's time again: it is measured where a bound holds, by the tests that are for that.
 BOUND := ocispec policy
-RUN = $(BIN)/python -m pytest -m "not data and not image" --dist loadgroup
+# What fails is run once more, alone: FLAKY at the end names what passed then.
+RUN_TESTS = $(BIN)/python scripts/run-tests
+RUN = $(RUN_TESTS) -m "not data and not image" --dist loadgroup
 
 .PHONY: test
 test: ## install what tests need, and run them all; ocispec/ and policy/ with coverage
@@ -77,7 +79,7 @@ coverage: $(VENV)/.dev ## all tests with coverage of all packages, which takes t
 .PHONY: test-data
 test-data: $(VENV)/.dev ## tests on large real records: make test-data DATA=FOLDER
 	@test -d "$(DATA)" || { echo "make test-data: DATA=$(DATA) is no folder; expected DATA=FOLDER" >&2; exit 2; }
-	PRATIQUE_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m data $(PYTEST)
+	PRATIQUE_DATA=$(abspath $(DATA)) $(RUN_TESTS) -m data $(PYTEST)
 
 .PHONY: test-image
 test-image: ## build the container image on Debian, run it, and let it judge an image (minutes)

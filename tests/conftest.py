@@ -10,6 +10,7 @@ import pytest
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it ships no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
+from tests.support.interrupts import outlive_interrupts
 from tests.support.s3 import s3_server
 from tests.support.swift import Swift, swift_server
 
@@ -27,6 +28,11 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # its base has no type
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
         return TOGETHER.get(path, path)
+
+
+def pytest_configure() -> None:
+    """In each worker, and where there is none."""
+    outlive_interrupts()
 
 
 @pytest.hookimpl(optionalhook=True)
