@@ -257,7 +257,7 @@ def measure(database: str, sizes: Sequence[int]) -> Figures:
             begun = time.monotonic()
             registry.filled.grow(size)
             registry.filled.litter(size // 20)
-            registry.filled.analyze()
+            registry.filled.settle()
             filled = time.monotonic()
             figures.take(registry)
             took = time.monotonic() - filled

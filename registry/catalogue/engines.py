@@ -5,8 +5,9 @@ transaction takes its lock at once (BEGIN IMMEDIATE), because one that read firs
 told to start over.
 
 PostgreSQL is asked to commit durably whatever its own default is, to give up a statement or a lock that takes too
-long, and to undo the transaction of an instance that stands still. A connection that the server closed while nobody
-used it is noticed when it is taken from the pool, without asking the server: its socket can be read.
+long, to undo the transaction of an instance that stands still, and to plan each statement for the values in it. A
+connection that the server closed while nobody used it is noticed when it is taken from the pool, without asking the
+server: its socket can be read.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _STANDSTILL_SECONDS: Final = 300
 """How long a transaction may do nothing: one that holds locks, of an instance that does not answer any more."""
 
 _PRAGMAS: Final = (
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",  # first: WAL, too, waits for whoever is making the tables
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -2000",  # KiB of each connection, of which there are dozens; the kernel has the pages too
@@ -47,6 +48,10 @@ _SESSION: Final = {
     "lock_timeout": BUSY_SECONDS * 1000,
     "idle_in_transaction_session_timeout": _STANDSTILL_SECONDS * 1000,
     "timezone": "UTC",
+    # A plan for any value reckons with the same few rows in each repository (docs/adr/0140).
+    "plan_cache_mode": "force_custom_plan",
+    # Our statements end within milliseconds; to compile one takes tens of them.
+    "jit": "off",
 }
 
 # libpq: a server that is gone without a word is noticed within half a minute.

@@ -268,8 +268,10 @@ tags = Table(
     ForeignKeyConstraint(["repository", "pushed"], ["manifests.repository", "manifests.digest"]),
 )
 """The two values of a tag: pushed, and served (the last cleared one, which is what hosts get)."""
-Index("tags_by_pushed", tags.c.repository, tags.c.pushed, tags.c.tag)
-Index("tags_by_served", tags.c.repository, tags.c.served, tags.c.tag)
+# With the manifest first, or PostgreSQL would rather find a tag in all of a repository here, since the tag's row is not
+# read then.
+Index("tags_by_pushed", tags.c.pushed, tags.c.repository, tags.c.tag)
+Index("tags_by_served", tags.c.served, tags.c.repository, tags.c.tag)
 
 uploads = Table(
     "uploads",

@@ -191,11 +191,16 @@ class Crowd:
             self._write()
         self.littered += count
 
-    def analyze(self) -> None:
-        """Have the database look at its tables, as PostgreSQL's autovacuum does by itself."""
-        with self.catalogue.write() as conn:
-            if conn.dialect.name == "postgresql":
-                conn.execute(text("ANALYZE"))
+    def settle(self) -> None:
+        """Have the database do now what it does by itself at some time after rows were put in.
+
+        PostgreSQL's autovacuum looks at tables, and marks the pages of which all is visible: both make other plans.
+        SQLite takes over what stands in its log.
+        """
+        with self.catalogue.look() as conn:
+            conn.execute(
+                text("VACUUM ANALYZE" if conn.dialect.name == "postgresql" else "PRAGMA wal_checkpoint(TRUNCATE)")
+            )
 
     # ---- what a push leaves -----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select, text, update
 from ocispec.digest import Digest
 from registry.catalogue.database import Catalogue, insert_new
 from registry.catalogue.schema import blobs, meta
+from registry.catalogue.tags import find_tag
 from registry.errors import CatalogueConflictError, CatalogueError, CatalogueLostError, UnstorableError
 from tests.support.postgres import Postgres, postgres
 
@@ -54,6 +55,17 @@ def test_what_is_stricter_than_on_stays(server: Postgres, url: str) -> None:
     with catalogue.write() as conn:
         assert conn.scalar(text("SHOW synchronous_commit")) == "remote_apply"
     catalogue.close()
+
+
+def test_a_statement_is_planned_for_its_values_however_often_it_was_asked(postgresql: Catalogue) -> None:
+    plans = text("SELECT sum(custom_plans), sum(generic_plans) FROM pg_prepared_statements WHERE statement LIKE :of")
+    with postgresql.look() as conn:
+        for number in range(20):
+            assert find_tag(conn, "somewhere", str(number)) is None
+        custom, generic = conn.execute(plans, {"of": "SELECT tags.tag%"}).one()
+        assert conn.scalar(text("SHOW jit")) == "off"
+    assert custom > 10  # the first ones were not prepared
+    assert generic == 0
 
 
 def test_transactions_are_isolated_as_their_kind_says(postgresql: Catalogue) -> None:
