@@ -2,10 +2,14 @@
 
     python -m benchmarks.growth [--sizes 1000,10000,100000] [--database sqlite|postgresql]... [--docs]
 
-A catalogue and store are filled (tests/support/crowd.py) with 1,000, 10,000 and 100,000 manifests: half are images in
-one repository, each with a tag; a quarter are artifacts about one image; a quarter are in as many repositories. What is
-an endpoint is asked over HTTP of the web process; the collector runs as its process runs it, with a twentieth that is
+Three registries are filled (tests/support/crowd.py) with 1,000, 10,000 and 100,000 manifests: half are images in one
+repository, each with a tag; a quarter are artifacts about one image; a quarter are in as many repositories. What is an
+endpoint is asked over HTTP of the web process; the collector runs as its process runs it, with a twentieth that is
 litter: as many untagged images, and blobs that nothing needs. Lists are read whole, page by page, until their end.
+
+What filling leaves to be done later (statistics, a checkpoint, pages for the disk) is done before anything is measured,
+and all looks are asked some times before any is measured. The registries are then asked in turn: what else the machine
+does meets all sizes alike. PostgreSQL has 512 MB of buffers, as a server for so much would.
 
 The exponent is the slope of cost over size, both as logarithms: 0 does not grow, 1 is linear. For what is whole it is
 that of the last step, where fixed costs hide the least. `--docs` writes docs/growth.md's table and docs/growth.svg.
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import statistics
 import tempfile
@@ -41,13 +46,16 @@ from registry.settings_collect import CollectSettings
 from registry.store.files import FilesStore
 from tests.support import crowd
 from tests.support.crowd import Crowd
-from tests.support.postgres import postgres
+from tests.support.postgres import Postgres, postgres
 from tests.support.registry import LiveRegistry, make_registry
 
 SIZES = (1000, 10_000, 100_000)
 DATABASES = ("sqlite", "postgresql")
 TIMES = 100
 """Requests of each look-up; the figure is their median."""
+
+WARM = 25
+"""Rounds of all look-ups before the first is measured: connections, prepared statements, caches."""
 
 LIST_TIMES = 5
 """How often each list is read; the figure is the median. The collector runs once: then there is no litter left."""
@@ -95,7 +103,7 @@ class Client:
 
 @dataclass(slots=True)
 class Registry:
-    """A registry that runs, over a crowd that grows."""
+    """A registry that runs, over a crowd."""
 
     live: LiveRegistry
     catalogue: Catalogue
@@ -199,21 +207,26 @@ class Figures:
     looks: dict[str, list[float]] = field(default_factory=dict)
     lists: dict[str, list[float]] = field(default_factory=dict)
 
-    def take(self, registry: Registry) -> None:
-        """Measure all at the size that there is now."""
-        for client in (registry.pusher, registry.host):
-            client.close()  # the registry closed the connections while it was filled; the next request opens one
+    def take(self, registries: Sequence[Registry]) -> None:
+        """Measure all, of each size in turn."""
+        for registry in registries:
+            for client in (registry.pusher, registry.host):
+                client.close()  # the registry closed it while the others were filled; the next request opens one
+        for look in list(LOOKS.values()) * WARM:
+            for registry in registries:
+                look(registry)
         for name, look in LOOKS.items():
-            for _ in range(TIMES // 4):
-                look(registry)  # until what the filling left to the disk and to caches is over
-            cost = statistics.median(_seconds(registry, look) for _ in range(TIMES))
-            self.looks.setdefault(name, []).append(cost)
-            print(f"  {name}: {cost * 1000:.2f} ms", flush=True)
+            self.looks[name] = _medians(registries, look, TIMES)
+            print(f"  {name}: {', '.join(f'{cost * 1000:.2f}' for cost in self.looks[name])} ms", flush=True)
         for name, each in LISTS.items():
-            times = 1 if name.startswith("garbage") else LIST_TIMES
-            cost = statistics.median(_seconds(registry, each) for _ in range(times))
-            self.lists.setdefault(name, []).append(cost)
-            print(f"  {name}: {cost:.2f} s", flush=True)
+            self.lists[name] = _medians(registries, each, 1 if name.startswith("garbage") else LIST_TIMES)
+            print(f"  {name}: {', '.join(f'{cost:.3f}' for cost in self.lists[name])} s", flush=True)
+
+
+def _medians(registries: Sequence[Registry], look: Look, times: int) -> list[float]:
+    """The median of each, in seconds."""
+    rounds = [[_seconds(registry, look) for registry in registries] for _ in range(times)]
+    return [statistics.median(costs) for costs in zip(*rounds, strict=True)]
 
 
 def _seconds(registry: Registry, look: Look) -> float:
@@ -226,13 +239,12 @@ def _seconds(registry: Registry, look: Look) -> float:
 
 
 @contextmanager
-def running(database: str) -> Iterator[Registry]:
-    """A registry on an empty catalogue of that kind."""
+def running(server: Postgres | None) -> Iterator[Registry]:
+    """A registry on an empty catalogue: of that server, or SQLite."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="pratique-growth-", dir="/var/tmp"))
         stack.callback(shutil.rmtree, folder)
-        told = {"catalogue": stack.enter_context(postgres()).empty()} if database == "postgresql" else {}
-        live = make_registry(folder, http=None, **told)
+        live = make_registry(folder, http=None, **({"catalogue": server.empty()} if server is not None else {}))
         live.start()
         stack.callback(live.stop)
         catalogue = live.catalogue()
@@ -252,19 +264,21 @@ def running(database: str) -> Iterator[Registry]:
 def measure(database: str, sizes: Sequence[int]) -> Figures:
     """All figures of one database."""
     figures = Figures()
-    with running(database) as registry:
-        for size in sizes:
-            begun = time.monotonic()
+    with ExitStack() as stack:
+        begun = time.monotonic()
+        server = stack.enter_context(postgres(shared_buffers="512MB")) if database == "postgresql" else None
+        registries = [stack.enter_context(running(server)) for _ in sizes]
+        for registry, size in zip(registries, sizes, strict=True):
             registry.filled.grow(size)
             registry.filled.litter(size // 20)
             registry.filled.settle()
-            filled = time.monotonic()
-            figures.take(registry)
-            took = time.monotonic() - filled
-            print(
-                f"{database}, {size:,} manifests: filled in {filled - begun:.0f} s, measured in {took:.0f} s",
-                flush=True,
-            )
+        if server is not None:
+            server.admin("CHECKPOINT")
+        os.sync()
+        filled = time.monotonic()
+        figures.take(registries)
+        took = time.monotonic() - filled
+        print(f"{database}: filled in {filled - begun:.0f} s, measured in {took:.0f} s", flush=True)
     return figures
 
 

@@ -44,7 +44,7 @@ LITTER: Final = "crowd/litter"
 
 ARTIFACT_TYPE: Final = "application/vnd.example.sbom"
 RARE_TYPE: Final = "application/vnd.example.rare"
-"""The type of one in RARE artifacts."""
+"""The type of one in RARE artifacts, and of the first three: a page of two is full in the smallest crowd, too."""
 
 RARE: Final = 500
 BASE_LAYER: Final = b"the layer that all images share"
@@ -90,7 +90,7 @@ def image(name: str) -> Made:
 
 def referrer(number: int, subject: Made) -> Made:
     """An artifact about an image: the empty config, and one blob."""
-    kind = RARE_TYPE if number % RARE == 0 else ARTIFACT_TYPE
+    kind = RARE_TYPE if number < 3 or number % RARE == 0 else ARTIFACT_TYPE
     reached = (("config", MediaType.OCI_EMPTY, EMPTY), ("layer", "text/plain", f"of referrer {number}".encode()))
     return _manifest(reached, artifact_type=kind, subject=subject)
 
