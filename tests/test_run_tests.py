@@ -152,3 +152,14 @@ def test_it():
     assert "Once more" not in output
     code, output = run(tmp_path, "--numprocesses", "0", test_one=body, conftest=conftest)
     assert code == 2, output  # only workers outlive it
+
+
+def test_an_error_that_pytest_lets_out_at_its_end_is_no_failure_of_its_own(tmp_path: Path) -> None:
+    """So it does with what a failed test did not close, where warnings are errors."""
+    files = {
+        "test_one": f"{ONCE}\ndef test_it():\n    assert not first_time('x')\n",
+        "conftest": f"{ONCE}\ndef pytest_unconfigure():\n    if first_time('end'):\n        raise ValueError('left')\n",
+    }
+    code, output = run(tmp_path, **files)
+    assert "ValueError: left" in output
+    assert (code, verdicts(output)) == (0, ["FLAKY   test_one.py::test_it"]), output

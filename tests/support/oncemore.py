@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import traceback
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -83,7 +84,14 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0].startswith(_AGAIN):
         return _second(json.loads(arguments[0].removeprefix(_AGAIN)), arguments[1:])
     watch = Watch()
-    code = int(pytest.main(list(arguments), plugins=[watch]))
+    try:
+        code = int(pytest.main(list(arguments), plugins=[watch]))
+    except Exception:
+        # What a failed test did not close is raised when all is over, and is no failure of its own.
+        if not watch.failed:
+            raise
+        traceback.print_exc()
+        code = int(pytest.ExitCode.TESTS_FAILED)
     if code != pytest.ExitCode.TESTS_FAILED or not watch.chance:
         return code
     _say(f"\nOnce more, alone: {len(watch.failed)} of {len(watch.collected)} tests\n")
