@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, upd
 from ocispec.digest import Digest
 from registry.catalogue.blobs import STARTING
 from registry.catalogue.database import insert_new
+from registry.catalogue.lookups import there_is
 from registry.catalogue.manifests import touch_manifest
 from registry.catalogue.schema import images, manifests, repositories, tags
 from registry.catalogue.usage import count, count_moved
@@ -101,18 +102,12 @@ def list_tags(
     """
     query = select(tags.c.tag).where(tags.c.repository == repository, tags.c.tag > after)
     if served is not None:
-        alone = and_(manifests.c.kind == "artifact", manifests.c.state_of.is_(None))
-        query = (
-            query.join(manifests, and_(manifests.c.repository == repository, manifests.c.digest == tags.c.pushed))
-            .outerjoin(images, and_(images.c.repository == repository, images.c.digest == manifests.c.state_of))
-            .where(
-                or_(
-                    tags.c.served.is_not(None),
-                    images.c.state.in_(STARTING),
-                    and_(alone, manifests.c.artifact_type.in_(served)),
-                )
-            )
-        )
+        at, image = manifests.c, images.c
+        may_start = there_is(image.repository == at.repository, image.digest == at.state_of, image.state.in_(STARTING))
+        alone = and_(at.kind == "artifact", at.state_of.is_(None), at.artifact_type.in_(served))
+        # Not joined: most tags have a served value, and then nothing else is looked up.
+        pushed = there_is(at.repository == tags.c.repository, at.digest == tags.c.pushed, or_(may_start, alone))
+        query = query.where(or_(tags.c.served.is_not(None), pushed))
     found = tuple(conn.scalars(query.order_by(tags.c.tag).limit(limit)))
     if found or conn.scalar(select(repositories.c.name).where(repositories.c.name == repository)) is not None:
         return found
