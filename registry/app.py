@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flask import Flask, Response, current_app, g, request
 from sqlalchemy import Connection
@@ -36,6 +36,9 @@ from registry.settings import Settings
 from registry.store.interface import BlobStore
 from registry.store.open import open_store
 from registry.telemetry.environ import ENDPOINT
+
+if TYPE_CHECKING:
+    from registry.prepared import Prepared
 
 MAX_PATH: Final = 4096
 """Characters of a request's path and query together."""
@@ -69,9 +72,10 @@ def create_app(
     judge: JudgeQueue,
     clock: Callable[[], datetime] = utc_now,
     leases: Leases | None = None,
+    app: Flask | None = None,
 ) -> Flask:
-    """The application over these parts; nothing is opened or started."""
-    app = make_app()
+    """The application over these parts, `app` if one was made without any; nothing is opened or started."""
+    app = app if app is not None else make_app()
     parts = make_context(
         settings, store=store, catalogue=catalogue, identity=identity, judge=judge, clock=clock, leases=leases
     )
@@ -125,19 +129,28 @@ def make_context(
     )
 
 
-def open_app(settings: Settings) -> Flask:
-    """The application over the store and catalogue that the settings name.
+def connections_of(settings: Settings) -> int:
+    """How many connections to the catalogue an application needs at most."""
+    return settings.http.threads + 4
+
+
+def open_app(settings: Settings, prepared: Prepared | None = None) -> Flask:
+    """The application over the store and catalogue that the settings name, with what was `prepared` for it.
 
     Raises:
         CatalogueError, StorageError, SettingsError: one of them cannot be used, or of who somebody is.
     """
-    catalogue = Catalogue(settings.catalogue_url, connections=settings.http.threads + 4)
+    if prepared is not None:
+        catalogue = prepared.web
+    else:
+        catalogue = Catalogue(settings.catalogue_url, connections=connections_of(settings))
     return create_app(
         settings,
         store=open_store(settings),
         catalogue=catalogue,
         identity=open_identity(settings, catalogue, utc_now),
         judge=JudgeQueue(catalogue, settings.judge_socket, utc_now),
+        app=prepared.app if prepared is not None else None,
     )
 
 

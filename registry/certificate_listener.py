@@ -49,6 +49,8 @@ from registry.telemetry.requests import Observed
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from registry.prepared import Prepared
+
 NAME: Final = "certificates"
 SECONDS: Final = 10.0
 """What one connection may take in all, from its first byte to its answer's last."""
@@ -75,16 +77,16 @@ POLL_SECONDS: Final = 0.25
 _log = logging.getLogger("pratique.certificates")
 
 
-def serve(path: Path, listener: socket.socket, ready: Callable[[], object]) -> None:
+def serve(
+    settings: Settings, listener: socket.socket, ready: Callable[[], object], prepared: Prepared | None = None
+) -> None:
     """Serve until SIGTERM.
 
     Raises:
-        RegistryError: the settings, the certificate, or store and catalogue cannot be used.
+        RegistryError: the certificate, or store and catalogue cannot be used.
     """
-    settings = load(path)
-    processes.log_to_stderr(NAME, settings.log)
     tls = tls_context(settings)
-    app = open_app(settings)
+    app = open_app(settings, prepared)
     parts = context_of(app)
     for each in ("/readyz", TOKEN_PATH):
         app.test_client().get(each)  # what is imported when it is first used, while it can be read
@@ -305,8 +307,8 @@ def _say_quietly(_loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None
     _log.log(level, "%s: %r", told.get("message"), error)
 
 
-def main() -> int:
-    """The command line of this module."""
+def main(prepared: Prepared | None = None) -> int:
+    """The command line of this module; a process that was forked is given what was `prepared`."""
     processes.log_to_stderr(NAME)
     processes.die_with_parent(signal.SIGTERM)
     path, listener, ready = sys.argv[1:]
@@ -316,8 +318,10 @@ def main() -> int:
             os.write(int(ready), b".")
 
     try:
+        settings = prepared.settings if prepared is not None else load(Path(path))
+        processes.log_to_stderr(NAME, settings.log)
         with socket.socket(fileno=int(listener)) as given:
-            serve(Path(path), given, say)
+            serve(settings, given, say, prepared)
     except (RegistryError, OSError) as error:
         _log.error("%s", error)
         return 1

@@ -13,11 +13,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-from granian._granian import SocketHolder  # the server makes one itself where it is given a Unix socket
-from granian.constants import SSLProtocols
-from granian.server.mp import MPServer
+from typing import Final
 
 from registry.errors import SettingsError
 from registry.settings import HttpSettings
@@ -87,34 +83,6 @@ class Certificate:
         """Give the memory up."""
         os.close(self.chain)
         os.close(self.key)
-
-
-class Server(MPServer):
-    """Granian on a socket that is there already."""
-
-    listener: socket.socket | None = None
-
-    def present(self, certificate: Certificate) -> None:
-        """Serve TLS, from 1.2 on, with this certificate."""
-        paths = certificate.paths
-        # Not by the constructor, which resolves links; its own fields, in its order.
-        told: Any = (True, *paths, None, str(SSLProtocols.tls12), None, [], False)
-        self.ssl_ctx = told
-
-    def _init_shared_socket(self) -> None:
-        if self.listener is None:
-            super()._init_shared_socket()  # type: ignore[no-untyped-call]
-            return
-        self.listener.setblocking(False)
-        self._ssp, self._sso = None, None
-        held = SocketHolder(self.listener.fileno(), False, BACKLOG)  # type: ignore[call-arg]  # its stub lags behind
-        self._shd = held  # type: ignore[assignment]  # untyped there: mypy takes the first value's
-
-    def _drop_shared_socket(self) -> None:
-        """At the stop: with the last copy closed, the kernel refuses whoever connects. A worker closes its own."""
-        super()._drop_shared_socket()  # type: ignore[no-untyped-call]
-        if self.listener is not None:
-            self.listener.close()
 
 
 def read_certificate(http: HttpSettings) -> Certificate | None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -137,6 +138,13 @@ def shared_gid(settings: Settings) -> int:
     return group_id(settings.users.group, "users.group") if os.geteuid() == 0 else os.getegid()
 
 
+@cache
+def look_up_codecs() -> None:
+    """Have what is looked up by name there, in this process and those that are forked from it."""
+    for codec in CODECS:
+        codecs.lookup(codec)
+
+
 def become(user: str, key: str, settings: Settings) -> None:
     """Give up root for `user` (a no-op for whoever is not root), for good; files made from now on are the group's.
 
@@ -147,8 +155,7 @@ def become(user: str, key: str, settings: Settings) -> None:
     os.umask(0o007)
     if os.geteuid() != 0:
         return
-    for codec in CODECS:
-        codecs.lookup(codec)
+    look_up_codecs()
     uid, gid = user_id(user, key), group_id(settings.users.group, "users.group")
     os.setgroups([])
     os.setresgid(gid, gid, gid)

@@ -11,12 +11,15 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policy.errors import TrustError
 from registry import processes
 from registry.errors import RegistryError
 from registry.settings import load
+
+if TYPE_CHECKING:
+    from registry.prepared import Prepared
 
 PROCESSES: Final = {
     "keeper": "registry.judge.keeping",
@@ -25,20 +28,21 @@ PROCESSES: Final = {
     "mirror": "registry.mirror.process",
     "metrics": "registry.telemetry.exporter",
 }
-"""The module of each, with its function `run(settings, number)`."""
+"""The module of each, with its function `run(settings, number)`; the judge's may be given its catalogue."""
 
 _log = logging.getLogger("pratique.run")
 
 
-def main() -> int:
-    """The command line of this module."""
+def main(prepared: Prepared | None = None) -> int:
+    """The command line of this module; a process that was forked is given what was `prepared`."""
     name, path, *rest = sys.argv[1:]
     processes.log_to_stderr(name)
     processes.die_with_parent(signal.SIGTERM)
     try:
-        settings = load(Path(path))
+        settings = prepared.settings if prepared is not None else load(Path(path))
         processes.log_to_stderr(name, settings.log)
-        importlib.import_module(PROCESSES[name]).run(settings, int(rest[0]) if rest else 0)
+        given = (prepared.judge,) if prepared is not None and name == "judge" else ()
+        importlib.import_module(PROCESSES[name]).run(settings, int(rest[0]) if rest else 0, *given)
     except (RegistryError, TrustError, OSError) as error:
         _log.error("%s", error)
         return 1

@@ -12,8 +12,9 @@ handed in later. Without them everything stays quarantined.
     certificates  the web's user; gives tokens for client certificates, if the settings say where
     web      own user
 
-`supervise.py` keeps them running, reloads and stops them; all but the keeper are forked from here (`forked.py`). What
-reads the key as a registry starts does so in a process of its own.
+`supervise.py` keeps them running, reloads and stops them; all but the keeper are forked from here (`forked.py`), with
+what was made for them beforehand (`prepared.py`). What reads the key as a registry starts does so in a process of its
+own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 from policy.key_files import read_public
 from registry import notify, processes
 from registry.errors import SettingsError
-from registry.forked import Forked, apart, preload
+from registry.forked import Forked, apart, preload, settle
 from registry.listening import inherited_listener, open_listener
 from registry.places import Places
 from registry.settings import Settings, load
@@ -41,12 +42,29 @@ from registry.telemetry.memory import make_folder, remove_folder
 
 if TYPE_CHECKING:
     from registry.first import FirstStart
+    from registry.prepared import Prepared
 
 READY: Final = "pratique registry"
 """How the line on standard output begins that says that the registry can be used."""
 
-_FORKED: Final = ("registry.signer.process", "registry.judge.process", "registry.web")
+_FORKED: Final = (
+    *("registry.run", "registry.signer.process", "registry.judge.process", "registry.web", "registry.prepared"),
+    "multiprocessing.popen_fork",  # by which the web's parent starts its workers
+)
 """What is imported before anything is forked; what else some registries run has little beside."""
+
+_ONCE: Final = (
+    ("registry.processes", "look_up_codecs"),
+    ("registry.signer.process", "warm_signing"),
+    ("registry.judge.warm", "warm"),
+)
+"""What is used before anything is forked."""
+
+_ALLOCATOR: Final = ("_RJEM_MALLOC_CONF", "narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0")
+"""For jemalloc, in the web server's library (jemalloc(3), TUNING): what its few threads have freed is soon given back.
+
+It would keep it for ten seconds, in heaps of which each thread takes another.
+"""
 
 _log = logging.getLogger("pratique.serve")
 
@@ -72,11 +90,11 @@ def serve(settings_path: Path) -> int:
         apart(lambda: _first_start(settings, settings_path.absolute()))
         run = _Run(path=settings_path.absolute(), settings=settings, listener=listener, second=second)
         run.prepare()
-        supervisor = run.supervisor(signals)
+        supervisor, ready = run.supervisor(signals), _ready_line(settings)
         try:
             supervisor.start()
             if not signals.stop:
-                _say_ready(settings)
+                _say(ready)
             supervisor.watch()
         finally:
             supervisor.stop()
@@ -131,10 +149,14 @@ def _tell(first: FirstStart) -> None:
     sys.stdout.flush()
 
 
-def _say_ready(settings: Settings) -> None:
+def _ready_line(settings: Settings) -> str:
     scheme = "https" if settings.http.certificate is not None else "http"
     key = read_public(Places(settings).public_key)
-    sys.stdout.write(f"{READY} {settings.name} ready at {scheme}://{settings.http.listen} with key {key.id}\n")
+    return f"{READY} {settings.name} ready at {scheme}://{settings.http.listen} with key {key.id}\n"
+
+
+def _say(ready: str) -> None:
+    sys.stdout.write(ready)
     sys.stdout.flush()
     notify.tell(notify.READY)
 
@@ -143,16 +165,18 @@ def _say_ready(settings: Settings) -> None:
 class _Run:
     """How the processes of one run of the registry are started.
 
-    `listener` is shared by all web processes, `second` by those that give tokens for certificates.
+    `listener` is shared by all web processes, `second` by those that give tokens for certificates; `prepared` is for
+    all that are forked from now on.
     """
 
     path: Path
     settings: Settings
     listener: socket.socket
     second: socket.socket | None = None
+    prepared: Prepared | None = None
 
     def prepare(self) -> None:
-        """Take away what an earlier run left in the run folder, and say how much is logged."""
+        """Take away what an earlier run left in the run folder, say how much is logged, and get ready to fork."""
         places = Places(self.settings)
         for stale in (
             places.keeper_socket,
@@ -167,7 +191,15 @@ class _Run:
         self._tell_level(self.settings)
         if self.settings.metrics.listen:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(places.metrics)
-        preload(_FORKED, once=(("registry.signer.process", "warm_signing"), ("registry.judge.warm", "warm")))
+        os.environ.setdefault(*_ALLOCATOR)
+        preload(_FORKED, once=_ONCE)
+        self.prepared = self._prepared_for(self.settings)
+        settle()
+
+    def _prepared_for(self, settings: Settings) -> Prepared:
+        from registry.prepared import prepare  # noqa: PLC0415 -- as in `_first_start`
+
+        return prepare(settings, self.prepared)
 
     def supervisor(self, signals: Signals) -> Supervisor:
         """Who keeps them running; nothing is started yet."""
@@ -214,13 +246,15 @@ class _Run:
         return made
 
     def _front(self, name: str, module: str, listener: socket.socket, count: int) -> Process:
+        prepared = self.prepared
+
         def launch() -> tuple[Child, Ready]:
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
             words = [str(self.path), str(listener.fileno()), str(writer)]
             others = [each for each in (self.listener, self.second) if each is not None and each is not listener]
             try:
-                return Forked(module, words, closed=others), Says(reader, count)
+                return Forked(module, words, prepared, closed=others), Says(reader, count)
             finally:
                 os.close(writer)
 
@@ -233,7 +267,7 @@ class _Run:
 
     def _fork_inner(self, words: Sequence[str]) -> Child:
         sockets = [each for each in (self.listener, self.second) if each is not None]
-        return Forked("registry.run", words, closed=sockets)
+        return Forked("registry.run", words, self.prepared, closed=sockets)
 
     def _start_alone(self, words: Sequence[str]) -> Child:
         """The keeper: what it forks reads hostile input, and is forked again and again, so it is small."""
@@ -254,7 +288,9 @@ class _Run:
                 raise SettingsError(f"setting {key}: got {now}, was {before}: this needs a restart")
         from registry.settings_record import record_settings  # noqa: PLC0415 -- as in `_first_start`
 
+        prepared = self._prepared_for(settings)
         record_settings(settings, self.path, processes.utc_now)
+        self.prepared = prepared
         processes.log_to_stderr("serve", settings.log)
         self._tell_level(settings)
         return self._fronts(settings)

@@ -32,7 +32,7 @@ from registry.app import open_app
 from registry.context import Context, context_of
 from registry.errors import RegistryError
 from registry.housekeeping import start_housekeeping
-from registry.listening import BACKLOG, Server, read_certificate
+from registry.listening import BACKLOG, read_certificate
 from registry.proxies import Proxies
 from registry.readiness import judge_check
 from registry.settings import Settings, is_loopback, load
@@ -42,10 +42,13 @@ from registry.telemetry import lines, metrics, traces
 from registry.telemetry.environ import COPIES
 from registry.telemetry.reporter import Reporter
 from registry.telemetry.requests import Observed
+from registry.web_server import Server
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from registry.prepared import Prepared
 
 HEADER_MILLISECONDS: Final = 20_000
 """How long a client may take for the head of a request, and be idle between two."""
@@ -59,7 +62,8 @@ IO_THREADS: Final = 4
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
 
-_LOG_CONFIG: Final = {"loggers": {"_granian": {"propagate": True}}}
+_LOG_CONFIG: Final = {"incremental": True, "handlers": {}, "loggers": {"_granian": {"propagate": True}}}
+"""Its lines go where ours do; nothing else is set up, here and in each worker."""
 
 _log = logging.getLogger("pratique.web")
 
@@ -72,14 +76,12 @@ class Supervised:
     ready: int
 
 
-def serve_web(path: Path, supervised: Supervised | None = None) -> None:
+def serve_web(settings: Settings, supervised: Supervised | None = None, prepared: Prepared | None = None) -> None:
     """Serve until SIGTERM.
 
     Raises:
-        SettingsError: the settings at `path`, or the certificate, cannot be used.
+        SettingsError: the certificate cannot be used.
     """
-    settings = load(path)
-    processes.log_to_stderr("web", settings.log)
     host, _, port = settings.http.listen.rpartition(":")
     certificate = read_certificate(settings.http)
     server = Server(
@@ -107,7 +109,8 @@ def serve_web(path: Path, supervised: Supervised | None = None) -> None:
         server.present(certificate)
     if supervised is not None:
         server.listener = socket.socket(fileno=supervised.listener)
-    server.serve(target_loader=partial(_load_worker, settings, os.getpid(), supervised), wrap_loader=False)
+    load_worker = partial(_load_worker, settings, os.getpid(), supervised, prepared)
+    server.serve(target_loader=load_worker, wrap_loader=False)
 
 
 def joined(application: WSGIApplication) -> WSGIApplication:
@@ -137,11 +140,13 @@ def joined(application: WSGIApplication) -> WSGIApplication:
     return call
 
 
-def _load_worker(settings: Settings, parent: int, supervised: Supervised | None) -> WSGIApplication:
+def _load_worker(
+    settings: Settings, parent: int, supervised: Supervised | None, prepared: Prepared | None
+) -> WSGIApplication:
     """What each worker begins with; whatever is imported and opened late, before it may no longer read our files."""
-    app = open_app(settings)
+    app = open_app(settings, prepared)
     parts = context_of(app)
-    app.test_client().get("/readyz")
+    parts.readiness.look()
     warm_signing()
     traces.configure(settings.traces, process="web", registry=settings.name)
     processes.become(settings.users.web, "users.web", settings)
@@ -189,14 +194,16 @@ def observed(application: WSGIApplication, settings: Settings, parts: Context) -
     return made
 
 
-def main() -> int:
-    """The command line of this module."""
+def main(prepared: Prepared | None = None) -> int:
+    """The command line of this module; a process that was forked is given what was `prepared`."""
     processes.log_to_stderr("web")
     processes.die_with_parent(signal.SIGTERM)
     path, *given = sys.argv[1:]
     try:
+        settings = prepared.settings if prepared is not None else load(Path(path))
+        processes.log_to_stderr("web", settings.log)
         supervised = Supervised(listener=int(given[0]), ready=int(given[1])) if given else None
-        serve_web(Path(path), supervised)
+        serve_web(settings, supervised, prepared)
     except (RegistryError, OSError) as error:
         _log.error("%s", error)
         return 1

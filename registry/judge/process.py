@@ -33,14 +33,17 @@ from registry.store.open import open_store
 from registry.telemetry import traces
 
 _log = logging.getLogger("pratique.judge")
+CONNECTIONS: Final = 4
+"""Connections to the catalogue at most."""
+
 _CHILDREN_A_PROCESSOR: Final = 2
 
 
-def run(settings: Settings, number: int) -> None:
-    """Work until SIGTERM."""
+def run(settings: Settings, number: int, catalogue: Catalogue | None = None) -> None:
+    """Work until SIGTERM, with the `catalogue` if it was made beforehand."""
     processes.stand_back()
-    store, catalogue = open_store(settings), Catalogue(settings.catalogue_url, connections=4)
-    collected = open_store(settings)
+    store, collected = open_store(settings), open_store(settings)
+    catalogue = catalogue or Catalogue(settings.catalogue_url, connections=CONNECTIONS)
     with catalogue.read():
         pass  # the driver is imported with the first connection
     catalogue.close()

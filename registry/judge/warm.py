@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import tarfile
+from functools import cache
 from typing import Final
 
 from ocispec.descriptor import MediaType
@@ -43,8 +44,9 @@ _FILES: Final[dict[str, bytes]] = {
 }
 
 
+@cache
 def warm() -> None:
-    """Do every work once, here.
+    """Do every work once, here, or in the process that this one was forked from.
 
     Raises:
         SpecError, ScanError: the registry's own code does not work.

@@ -29,14 +29,14 @@ _FACT: Final = "signer"
 _ADOPT: Final = "if that is on purpose: pratique serve --adopt-signer"
 
 
-def open_memory(settings: Settings) -> Memory:
-    """The signer's memory: the one that `signer.memory` names, or the file beside the key.
+def open_memory(settings: Settings, *, made: bool = False) -> Memory:
+    """The signer's memory: the one that `signer.memory` names, or the file beside the key; `made` as `Memory` says.
 
     Raises:
         SettingsError: the file with the URL cannot be used.
         SignerMemoryError: the memory cannot be opened.
     """
-    return Memory(memory_place(settings))
+    return Memory(memory_place(settings), made=made)
 
 
 def memory_place(settings: Settings) -> Path | str:

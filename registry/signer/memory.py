@@ -116,8 +116,8 @@ class TagMemory:
 class Memory:
     """The memory in the file, or at the SQLAlchemy URL, `where`; one thread."""
 
-    def __init__(self, where: Path | str) -> None:
-        """Open the memory, and make it if there is none.
+    def __init__(self, where: Path | str, *, made: bool = False) -> None:
+        """Open the memory, and make it if there is none; one that was opened before, by whomever, is `made`.
 
         Raises:
             SignerMemoryError: it cannot be opened, or is of another format.
@@ -129,13 +129,9 @@ class Memory:
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with self.change() as conn:
-            _take_over(conn)
-            _metadata.create_all(conn)
-            self._new(_meta, name="format", value=FORMAT)
-            self._new(_meta, name="generation", value="0")
-            self._new(_meta, name="id", value=secrets.token_hex(16))
-            found = self._fact("format")
+        if not made:
+            self._make()
+        found = self._fact("format")
         if found != FORMAT:
             self.close()
             raise SignerMemoryError(f"{self._what}: format {found!r}, expected {FORMAT!r}")
@@ -309,6 +305,14 @@ class Memory:
             insert = _insert(conn, table, values)
             rest = {name: insert.excluded[name] for name in values if name not in key}
             conn.execute(insert.on_conflict_do_update(index_elements=key, set_=rest))
+
+    def _make(self) -> None:
+        with self.change() as conn:
+            _take_over(conn)
+            _metadata.create_all(conn)
+            self._new(_meta, name="format", value=FORMAT)
+            self._new(_meta, name="generation", value="0")
+            self._new(_meta, name="id", value=secrets.token_hex(16))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 
 from ocispec.digest import Digest
 from policy.key_files import read_private
@@ -15,6 +16,7 @@ from policy.spdx import parse_expression
 from policy.statements import AuditCheckpoint
 from policy.wire import encode
 from registry import processes
+from registry.forked import apart
 from registry.places import Places
 from registry.settings import Settings
 from registry.signer.identity import open_memory
@@ -32,7 +34,10 @@ def run(settings: Settings, _number: int) -> None:
     shared = open_memory(settings) if settings.signer.memory is not None else None
     processes.become(settings.users.signer, "users.signer", settings)
     os.umask(0o077)
-    memory = shared if shared is not None else open_memory(settings)
+    if shared is None:
+        # What makes tables, or takes older ones over, runs once; nothing of it stays in this process.
+        apart(lambda: open_memory(settings).close())
+    memory = shared if shared is not None else open_memory(settings, made=True)
     key = read_private(places.signer_key)
     memory.bind_key(key.public.id)
     signer = Signer(key=key, registry=settings.name, memory=memory, clock=processes.utc_now)
@@ -42,8 +47,9 @@ def run(settings: Settings, _number: int) -> None:
     memory.close()
 
 
+@cache
 def warm_signing() -> None:
-    """Use once what is imported when it is first used, while it can be read."""
+    """Use once what is imported when it is first used, while it can be read; a process that was forked inherits it."""
     for algorithm in Algorithm:
         key = PrivateKey.generate(algorithm)
         PrivateKey.from_pem(key.to_pem())

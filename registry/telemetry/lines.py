@@ -90,10 +90,15 @@ class Handler(logging.Handler):
 
 
 def configure(process: str, *, level: str = "info", as_json: bool = False, sink: Sink = to_stderr) -> Handler:
-    """Have this process log in one form, and return the handler; called again, it replaces the one before."""
-    handler = Handler(Formatter(process, as_json=as_json), sink)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.captureWarnings(capture=True)
+    """Have this process log in one form, and return the handler; called again, it is the same one, changed."""
+    formatter = Formatter(process, as_json=as_json)
+    match logging.root.handlers:
+        case [Handler() as handler]:  # ours, also in a process that was forked
+            handler.lines, handler.sink = formatter, sink
+        case _:
+            handler = Handler(formatter, sink)
+            logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+            logging.captureWarnings(capture=True)
     set_level(level)
     return handler
 

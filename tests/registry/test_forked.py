@@ -17,9 +17,32 @@ import pytest
 from registry.errors import RegistryError, SettingsError
 from registry.forked import Forked, apart
 from registry.places import Places
+from tests.support.images import image
 from tests.support.live import WholeRegistry, whole_registry
+from tests.support.packages import os_release
 
 CHILD = "tests.support.forked_child"
+
+WATCH = """
+import os, sys
+
+_log = os.open(os.environ["IMPORTS"], os.O_WRONLY | os.O_APPEND)
+
+def _look(event, arguments):
+    if event == "open" and str(arguments[0]).endswith((".py", ".pyc")):
+        path = arguments[0]
+    elif event == "import" and arguments[1]:
+        path = arguments[1]
+    else:
+        return
+    try:
+        os.write(_log, f"{os.getpid()} {path}\\n".encode())
+    except OSError:
+        pass  # a confined child, which imports nothing
+
+sys.addaudithook(_look)
+"""
+"""A sitecustomize.py: has every interpreter write down, with its process, which files of modules it reads."""
 
 
 class OddError(Exception):
@@ -44,7 +67,7 @@ def test_it_is_a_process_of_its_own(tmp_path: Path) -> None:
         with socket.socket() as kept, socket.socket() as closed:
             os.set_inheritable(kept.fileno(), True)
             words = [str(tmp_path / "told"), "7", str(kept.fileno()), str(closed.fileno())]
-            child = Forked(CHILD, words, closed=[closed])
+            child = Forked(CHILD, words, words, closed=[closed])
             assert child.wait(30) == 7
             assert child.poll() == child.returncode == 7
             assert closed.fileno() >= 0
@@ -53,6 +76,7 @@ def test_it_is_a_process_of_its_own(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert told["arguments"] == [CHILD, *words]
+    assert told["given"] == id(words)
     assert told["session"] == child.pid
     assert told["input"] == os.devnull
     assert told["ignored"] == []
@@ -71,6 +95,18 @@ def test_it_is_waited_for_and_ended(tmp_path: Path) -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait() == -signal.SIGTERM
     child.send_signal(signal.SIGTERM)  # to nobody
+
+
+@pytest.mark.parametrize(("word", "code"), [("fail", 1), ("exit", 4), ("linger", 3)])
+def test_its_end_is_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str], word: str, code: int) -> None:
+    sys.stdout.write("said before")
+    child = Forked(CHILD, [str(tmp_path / "told"), word])
+    assert child.wait(30) == code
+    assert (tmp_path / "told").exists()  # what its last thread did, too
+    sys.stdout.flush()
+    out, err = capfd.readouterr()
+    assert out.count("said before") == 1
+    assert ("RuntimeError: as it was asked to" in err) == (word == "fail")
 
 
 def test_what_is_done_apart_leaves_nothing_here(tmp_path: Path) -> None:
@@ -101,9 +137,19 @@ def test_what_fails_apart_fails_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[WholeRegistry]:
+def imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that says which process of `live` has read which file of a module; beside it, what writes that."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "sitecustomize.py").write_text(WATCH)
+    (folder / "imports").touch()
+    return folder / "imports"
+
+
+@pytest.fixture(scope="module")
+def live(imports: Path) -> Iterator[WholeRegistry]:
     """A registry at its first start, which makes key and token."""
-    with whole_registry() as made:
+    path = os.pathsep.join(filter(None, (str(imports.parent), os.environ.get("PYTHONPATH"))))
+    with whole_registry(environment={"PYTHONPATH": path, "IMPORTS": str(imports)}) as made:
         yield made
 
 
@@ -138,3 +184,36 @@ def test_the_key_is_in_the_signers_memory_alone(live: WholeRegistry) -> None:
             parts = list(_memory(pid))
             assert any(live.settings.name.encode() in part for part in parts)  # what all know is found in all
             assert not any(key in part for part in parts), words
+
+
+def _forked(live: WholeRegistry) -> dict[int, list[bytes]]:
+    """The command lines of what was forked from the supervisor: of all its processes but itself and the keeper's."""
+    assert live.process is not None
+    supervisor, *below = _tree(live.process.pid)
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in below}
+    alone = {each for pid, words in commands.items() if b"keeper" in words for each in _tree(pid)}
+    return {pid: words for pid, words in commands.items() if pid not in alone and pid != supervisor}
+
+
+def test_what_is_forked_imports_nothing(live: WholeRegistry, imports: Path) -> None:
+    assert live.process is not None
+    live.publish()
+    base = image([{"etc/": b"", "bin/": b"", "bin/sh": b"#!", **os_release()}])
+    live.push("team/base", base, "1")
+    live.approve("team/base", base, "base", live.ring.alice, live.ring.bob)
+    live.until("team/base", "1", "cleared")
+    assert live.request("GET", "/v2/team/base/manifests/1", account="host").status == 200
+    forked = _forked(live)
+    assert {b"signer", b"judge"} <= {word for words in forked.values() for word in words}
+    assert sum(b"registry.web" in words for words in forked.values()) == 2
+    read = [line.split(" ", 1) for line in imports.read_text().splitlines()]
+    assert any(int(pid) == live.process.pid for pid, _ in read)
+    assert [(forked[int(pid)], path) for pid, path in read if int(pid) in forked] == []
+
+
+def test_the_supervisor_keeps_nothing_open_of_what_it_forks_for(live: WholeRegistry) -> None:
+    assert live.process is not None
+    links = [str(each.readlink()) for each in Path(f"/proc/{live.process.pid}/fd").iterdir()]
+    assert links
+    assert [link for link in links if link.startswith(str(live.settings.data))] == []
+    assert len(list(Path(f"/proc/{live.process.pid}/task").iterdir())) == 1

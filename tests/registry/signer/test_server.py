@@ -167,6 +167,20 @@ def test_memory_that_cannot_be_read_stops_the_signer(tmp_path: Path) -> None:
         Memory(good)
 
 
+def test_memory_that_was_made_is_only_opened(tmp_path: Path) -> None:
+    with pytest.raises(SignerMemoryError, match="no such table"):
+        Memory(tmp_path / "none.sqlite", made=True)
+    first = Memory(tmp_path / "memory.sqlite")
+    first.close()
+    again = Memory(tmp_path / "memory.sqlite", made=True)
+    assert again.id() == first.id()
+    with again.change() as conn:
+        conn.exec_driver_sql("UPDATE signer_meta SET value = '3' WHERE name = 'format'")
+    again.close()
+    with pytest.raises(SignerMemoryError, match="format '3'"):
+        Memory(tmp_path / "memory.sqlite", made=True)
+
+
 def test_memory_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "memory.sqlite"
     with closing(sqlite3.connect(path)) as old:

@@ -100,6 +100,18 @@ def configured(level: str) -> Iterator[list[bytes]]:
         logging.captureWarnings(capture=False)
 
 
+def test_configured_again_the_handler_that_is_there_is_changed() -> None:
+    with configured("info") as taken:
+        logging.root.handlers[:] = [lines.configure("serve", sink=taken.append)]
+        there = logging.root.handlers[:]
+        later: list[bytes] = []
+        assert [lines.configure("web", level="error", sink=later.append)] == there == logging.root.handlers
+        logging.getLogger("pratique.web").warning("not shown")
+        logging.getLogger("pratique.web").error("shown")
+    assert taken == []
+    assert [line.split(b" ", 1)[1] for line in later] == [b"ERROR web: shown\n"]
+
+
 def test_of_libraries_only_warnings_are_shown_and_levels_change_while_it_runs() -> None:
     with configured("info") as taken:
         logging.getLogger("pratique.web").info("ours")
