@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,23 @@ def server() -> Iterator[Postgres]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database with the catalogue's tables: to be copied, as PostgreSQL copies its own template."""
+    path = tmp_path_factory.mktemp("template") / "catalogue.sqlite"
+    catalogue = Catalogue(f"sqlite:///{path}")
+    catalogue.create()
+    catalogue.close()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]  # nothing of it is in a journal
+    return path
+
+
 @pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, template: Path, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with the catalogue's tables and without rows; the test runs once on each kind."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/catalogue.sqlite"
-        catalogue = Catalogue(url)
-        catalogue.create()
-        catalogue.close()
-        yield url
+        shutil.copyfile(template, tmp_path / "catalogue.sqlite")
+        yield f"sqlite:///{tmp_path}/catalogue.sqlite"
         return
     server: Postgres = request.getfixturevalue("server")
     url = server.database()
