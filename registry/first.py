@@ -203,7 +203,9 @@ def _read(path: Path, key: str) -> bytes:
 def _share(settings: Settings) -> None:
     """Give the group what the processes share; the signer's folder and the cell are not among it.
 
-    The data folder too: SQLite makes its -wal and -shm files beside the database.
+    The data folder too: SQLite makes its -wal and -shm files beside the database, with the first connection, and takes
+    them away with the last. Where root makes them, SQLite gives them to the database's owner and group only afterwards;
+    by the folder they are the group's at once, so that nobody finds one that it may not open.
     """
     if os.geteuid() != 0:
         return
@@ -215,7 +217,7 @@ def _share(settings: Settings) -> None:
         if not path.is_symlink():
             path.chmod(mode)
 
-    give(settings.data, 0o770)
+    give(settings.data, 0o2770)
     _each_below(settings.run_folder, give, gid, skip=frozenset({places.cell}))
     for shared in (settings.store_folder, places.advisories):
         _each_below(shared, give, gid)

@@ -15,6 +15,9 @@ import pytest
 import yaml
 
 from policy.keys import PublicKey
+from registry import processes
+from registry.first import first_start
+from registry.forked import apart
 from registry.places import Places
 from registry.processes import READER_ID
 from tests.support import judging
@@ -270,6 +273,17 @@ def test_data_folder_that_the_users_cannot_enter_is_refused() -> None:
     with prepared() as live:
         live.folder.chmod(0o700)
         assert f"folder {live.folder} has mode 0700" in _refused(live)
+
+
+@pytest.mark.root
+def test_what_root_makes_beside_the_database_is_the_groups_at_once() -> None:
+    need_root()
+    with prepared() as live:
+        apart(lambda: first_start(live.settings, now=now()))
+        made = live.settings.data / "catalogue.sqlite-shm"
+        made.touch()
+        assert made.stat().st_gid == processes.shared_gid(live.settings) != os.getegid()
+        assert live.settings.data.stat().st_mode & 0o7777 == 0o2770
 
 
 def test_key_is_printed_before_the_first_start_for_the_officers() -> None:
