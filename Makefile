@@ -49,6 +49,9 @@ check: $(VENV)/.dev ## formatting, lint, types, and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests start hundreds of Python processes, and each would compile our code anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Coverage costs three quarters of a test's time again: it is measured where a bound holds, by the tests that are for that.
 BOUND := ocispec policy
 # What fails is run once more, alone: FLAKY at the end names what passed then.
@@ -69,6 +72,10 @@ else
 	done
 	$(RUN) --numprocesses 3 $(BOUND:%=--ignore=tests/%) tests
 endif
+
+.PHONY: test-whole
+test-whole: export PRATIQUE_TURN := all
+test-whole: test ## as test, with all of the large grids of which that tries a third a day
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## all tests with coverage of all packages, which takes twice as long

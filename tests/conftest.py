@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from tests.support.interrupts import outlive_interrupts
 from tests.support.s3 import s3_server
 from tests.support.swift import Swift, swift_server
+from tests.support.turns import VARIABLE, fix_turn
 
 TOGETHER: Final = {
     "tests/chain/test_bad_registry.py": "chain",
@@ -31,8 +32,14 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # its base has no type
 
 
 def pytest_configure() -> None:
-    """In each worker, and where there is none."""
+    """In each worker, and where there is none; workers have the turn of the process that starts them."""
     outlive_interrupts()
+    fix_turn()
+
+
+def pytest_report_header() -> str:
+    """Which third of large grids is tried."""
+    return f"turn of large grids: {fix_turn()} ({VARIABLE})"
 
 
 @pytest.hookimpl(optionalhook=True)

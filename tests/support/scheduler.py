@@ -19,6 +19,7 @@ wrote; of two schedules that differ only in the order of steps that do not meet 
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import threading
@@ -36,6 +37,7 @@ from registry.catalogue.database import Catalogue
 from registry.catalogue.schema import metadata
 from registry.store.interface import BlobStore, StoredBlob, StoredDerived, Upload
 from registry.store.keys import DerivedKey
+from tests.support.turns import is_taken
 
 Footprint = frozenset[tuple[str, bool]]
 """Resources that a step touched, each with whether it wrote."""
@@ -295,20 +297,28 @@ def run_randomly(scenario: Scenario, seed: int) -> tuple[str, ...]:
 
 
 def kill_at_each_step(scenario: Scenario, victim: str, *, seeds: Iterable[int]) -> int:
-    """Have the `death of` an actor come after each number of its steps, once a seed; returns how many schedules.
+    """Have the `death of` an actor come after each number of its steps of this turn (`turns.py`), once a seed.
+
+    Returns how many schedules.
 
     Raises:
         ScheduleError: an actor failed, or the check.
     """
+
+    def steps(seed: int, lives: int) -> int:
+        """How many it took, of so many that it lives."""
+        return _drive(scenario, _Killing(victim, lives, random.Random(seed * 1000 + lives))).count(victim)
+
     schedules = 0
     for seed in seeds:
-        lived = 0
-        while True:
-            schedule = _drive(scenario, _Killing(victim, lived, random.Random(seed * 1000 + lived)))
+        for lives in filter(lambda number: number == 0 or is_taken(number), itertools.count()):
+            taken = steps(seed, lives)
             schedules += 1
-            if schedule.count(victim) < lived:
-                break  # it was done before
-            lived += 1
+            if taken < lives:  # it was done before
+                if not is_taken(taken):
+                    steps(seed, taken)  # the last one
+                    schedules += 1
+                break
     return schedules
 
 

@@ -6,7 +6,8 @@ several clients and collectors in random orders (`PRATIQUE_SEED` chooses others)
 leave one rule of the protocol out: those lose blobs, and must be caught.
 
 Where one dies, each step of its is tried in a few random orders of the others, and where leases end, a few random
-orders; `PRATIQUE_SCHEDULES=all` goes through all orders instead (thousands).
+orders; `PRATIQUE_SCHEDULES=all` goes through all orders instead (thousands). Of clients whose orders are all gone
+through, of steps, and of random orders, a third is tried each day (`tests/support/turns.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from registry.collect.report import Reason
 from registry.collect.run import Run
 from tests.registry.collect.site import RefusedError, Site, Thing, site
 from tests.support.scheduler import ScheduleError, Scheduler, explore, kill_at_each_step, replay, run_randomly
+from tests.support.turns import taken
 
 A, B, C = "team/a", "team/b", "team/c"
 THING, OTHER = Thing(b"one"), Thing(b"other")
@@ -178,7 +180,7 @@ def beside(
     return scenario
 
 
-@pytest.mark.parametrize("prepare", CLIENTS)
+@pytest.mark.parametrize("prepare", tuple(taken(CLIENTS)))
 def test_nothing_that_was_acknowledged_is_lost(here: Site, prepare: Prepare) -> None:
     assert explore(beside(here, prepare, collector)) > 3
 
@@ -199,7 +201,7 @@ def test_leases_that_end_while_they_are_held(here: Site, prepare: Prepare) -> No
     if ALL:
         assert explore(scenario) > 3
     else:
-        for number in range(RANDOM):
+        for number in taken(range(RANDOM)):
             run_randomly(scenario, seed=SEED + number)
 
 
@@ -250,7 +252,7 @@ def crowd(at: Site, *, killed: bool) -> Callable[[Scheduler], Client]:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_several_clients_and_collectors_in_random_orders(here: Site, killed: bool) -> None:
-    for number in range(RANDOM):
+    for number in taken(range(RANDOM)):
         run_randomly(crowd(here, killed=killed), seed=SEED + number)
 
 

@@ -17,6 +17,7 @@ from registry.housekeeping import tidy
 from tests.registry.faults.world import Ground, RefusedError, World
 from tests.support.faults import Killed, Plan, in_turns, plans
 from tests.support.images import image
+from tests.support.turns import taken
 
 A, B = "team/a", "team/b"
 ONE, TWO = image([{"x": b"one"}]), image([{"x": b"two"}])
@@ -170,16 +171,16 @@ SCENARIOS: Final[list[tuple[Step, Step]]] = [
 
 
 def try_all(where: Ground, before: Step, step: Step, *, every: bool = True) -> str:
-    """Run a scenario once for each point and kind of fault; returns how many there were.
+    """Run a scenario once for each point and kind of fault of this turn (`tests/support/turns.py`); returns how many.
 
-    Without `every`, each point has one kind, in turns.
+    Without `every`, each point has one kind, the first one for one point and the second for the next.
     """
 
     def smoothly(plan: Plan) -> None:
         _one(where, before, step, plan)
 
     chosen = plans(smoothly) if every else in_turns(plans(smoothly))
-    tried = [plan for plan in chosen if _one(where, before, step, plan)]
+    tried = [plan for plan in taken(chosen) if _one(where, before, step, plan)]
     assert tried
     return f"{step.__name__}: {len({plan.at for plan in tried})} points, {len(tried)} faults"
 
