@@ -49,9 +49,6 @@ check: $(VENV)/.dev ## formatting, lint, types, and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests start hundreds of Python processes, and each would compile our code anew.
-unexport PYTHONDONTWRITEBYTECODE
-
 # Coverage costs three quarters of a test's time again: it is measured where a bound holds, by the tests that are for that.
 BOUND := ocispec policy
 # What fails is run once more, alone: FLAKY at the end names what passed then.
