@@ -37,6 +37,8 @@ _M_ARENA_MAX: Final = -8  # malloc.h
 _libc: Final = ctypes.CDLL(None)
 _libc.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
 _libc.mallopt.restype = ctypes.c_int
+_libc.malloc_trim.argtypes = [ctypes.c_size_t]
+_libc.malloc_trim.restype = ctypes.c_int
 
 _DONE: Final = b"done"
 
@@ -55,6 +57,7 @@ def preload(modules: Iterable[str], once: Iterable[tuple[str, str]] = ()) -> Non
 def settle() -> None:
     """Have what is there stay where it is, before the first fork; not to be called again."""
     gc.collect()
+    _libc.malloc_trim(0)  # what was free is new to each process that needs it, and nobody's before
     # Looking for cycles writes into each object; what is frozen is not looked at, by children neither.
     gc.freeze()
 

@@ -21,12 +21,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from registry.errors import SettingsError
-from registry.settings import Settings
 from registry.settings_operation import LOG, LogSettings
 from registry.telemetry import lines
+
+if TYPE_CHECKING:
+    from registry.settings import Settings
 
 LEVEL_SECONDS: Final = 1.0
 

@@ -1,7 +1,6 @@
 """One of the registry's inner processes: `python -m registry.run NAME SETTINGS-FILE [NUMBER]`.
 
-`serve.py` starts them; the web process is `registry.web`. Each imports only what it needs: the keeper's memory is
-copied for every child.
+`serve.py` starts them; the web process is `registry.web`, the keeper `registry.keeper`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from registry.prepared import Prepared
 
 PROCESSES: Final = {
-    "keeper": "registry.judge.keeping",
     "signer": "registry.signer.process",
     "judge": "registry.judge.process",
     "mirror": "registry.mirror.process",

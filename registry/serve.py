@@ -219,7 +219,7 @@ class _Run:
     def _inner(self) -> list[Process]:
         settings, places = self.settings, Places(self.settings)
         made = [
-            self._process("keeper", ["keeper"], Appears(places.keeper_socket)),
+            Process(name="keeper", launch=lambda: (self._start_keeper(), Appears(places.keeper_socket))),
             self._process("signer", ["signer"], Appears(places.signer_socket)),
             *(
                 self._process(f"judge-{number}", ["judge", str(number)], Appears(settings.judge_socket))
@@ -235,8 +235,7 @@ class _Run:
     def _process(self, name: str, arguments: Sequence[str], ready: Ready, *, renewed: bool = False) -> Process:
         kind, *rest = arguments
         words = [kind, str(self.path), *rest]
-        start = self._start_alone if kind == "keeper" else self._fork_inner
-        return Process(name=name, launch=lambda: (start(words), ready), renewed=renewed)
+        return Process(name=name, launch=lambda: (self._fork_inner(words), ready), renewed=renewed)
 
     def _fronts(self, settings: Settings) -> list[Process]:
         """Those whom clients reach: replaced at a reload, each at the same socket."""
@@ -269,9 +268,11 @@ class _Run:
         sockets = [each for each in (self.listener, self.second) if each is not None]
         return Forked("registry.run", words, self.prepared, closed=sockets)
 
-    def _start_alone(self, words: Sequence[str]) -> Child:
-        """The keeper: what it forks reads hostile input, and is forked again and again, so it is small."""
-        command = [sys.executable, "-m", "registry.run", *words]
+    def _start_keeper(self) -> Child:
+        """By itself: what it forks reads hostile input, and is forked again and again, so it is small."""
+        places, judge = Places(self.settings), processes.judge_uid(self.settings)
+        words = [str(each) for each in (places.keeper_socket, places.cell, places.log_level, judge)]
+        command = [sys.executable, "-m", "registry.keeper", *words, self.settings.log.format]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _reload(self) -> list[Process]:

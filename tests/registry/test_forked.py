@@ -182,7 +182,10 @@ def test_the_key_is_in_the_signers_memory_alone(live: WholeRegistry) -> None:
     for pid, words in commands.items():
         if b"signer" not in words:
             parts = list(_memory(pid))
-            assert any(live.settings.name.encode() in part for part in parts)  # what all know is found in all
+            # What they know is found. Of the settings, the keeper knows only what it is told.
+            keeper = b"registry.keeper" in words
+            assert any(os.fsencode(Places(live.settings).cell) in part for part in parts) or not keeper
+            assert any(live.settings.name.encode() in part for part in parts) != keeper
             assert not any(key in part for part in parts), words
 
 
@@ -191,7 +194,7 @@ def _forked(live: WholeRegistry) -> dict[int, list[bytes]]:
     assert live.process is not None
     supervisor, *below = _tree(live.process.pid)
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in below}
-    alone = {each for pid, words in commands.items() if b"keeper" in words for each in _tree(pid)}
+    alone = {each for pid, words in commands.items() if b"registry.keeper" in words for each in _tree(pid)}
     return {pid: words for pid, words in commands.items() if pid not in alone and pid != supervisor}
 
 
@@ -217,3 +220,12 @@ def test_the_supervisor_keeps_nothing_open_of_what_it_forks_for(live: WholeRegis
     assert links
     assert [link for link in links if link.startswith(str(live.settings.data))] == []
     assert len(list(Path(f"/proc/{live.process.pid}/task").iterdir())) == 1
+
+
+def test_the_keeper_does_not_know_how_to_read_settings(live: WholeRegistry, imports: Path) -> None:
+    assert live.process is not None
+    below = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in _tree(live.process.pid)}
+    [keeper] = [pid for pid, words in below.items() if b"registry.keeper" in words]
+    read = [line.split(" ", 1)[1] for line in imports.read_text().splitlines() if line.startswith(f"{keeper} ")]
+    assert any("/registry/judge/works" in path for path in read)
+    assert [path for path in read if "/yaml/" in path or "/registry/settings." in path or "sqlalchemy" in path] == []
