@@ -79,8 +79,9 @@ class _Ahead:
         with self._changed:
             self._left = True
             self._changed.notify_all()
-        self._thread.join()
+        # First: the thread may have to wait for a chunk that is long in coming.
         PROCESSOR.give_back(self)
+        self._thread.join()
 
     def _read(self) -> None:
         """In the thread: read until there is no more, or nobody who takes it."""
