@@ -27,6 +27,7 @@ from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies, Shares
 from registry.mirror.asking import Asking
 from registry.mirror.mirrors import Mirrors
+from registry.placement import Placement
 from registry.places import Places
 from registry.proven import ProvenManifests
 from registry.rates import Rates
@@ -118,6 +119,7 @@ def make_context(
         judge=judge,
         bodies=Bodies(settings.http.bodies_per_account, settings.http.bodies),
         downloads=Shares("downloads", settings.http.downloads, settings.http.downloads // 2),
+        placement=Placement(),
         rates=Rates(settings.rates),
         refusals=CountedLog(catalogue, audit, clock, Event.REFUSED),
         readiness=Readiness(checks_of(settings, store, catalogue), Places(settings).draining),

@@ -23,6 +23,7 @@ from registry.identity.open import IdentityParts
 from registry.judge.queue import JudgeQueue
 from registry.limits import Bodies, Shares
 from registry.mirror.asking import Asking
+from registry.placement import Placement
 from registry.proven import ProvenManifests
 from registry.rates import Rates
 from registry.readiness import Readiness
@@ -48,6 +49,7 @@ class Context:
     judge: JudgeQueue
     bodies: Bodies
     downloads: Shares
+    placement: Placement
     rates: Rates
     refusals: CountedLog
     readiness: Readiness

@@ -155,6 +155,7 @@ def _load_worker(
         os._exit(1)
     StalledBodies(settings.http, parts.bodies).start()
     start_housekeeping(parts)
+    parts.placement.start()
     if supervised is not None:
         parts.readiness.add(judge_check(settings))
     application = observed(Answers(joined(app), parts), settings, parts)

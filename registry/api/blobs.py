@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
@@ -35,6 +35,9 @@ SMALL_CHUNK: Final = 64 * 1024
 """Bytes that are sent at a time, to FEW clients and to each of more; the server keeps some for who reads slowly."""
 
 FEW: Final = 16
+
+LONG: Final = 4 * 1024 * 1024
+"""Bytes from which on sending them takes so long that where it is done is worth a thought."""
 
 _MEDIA_TYPE: Final = "application/octet-stream"
 
@@ -70,7 +73,7 @@ def get_blob(name: str, digest: str) -> Response:
             # A promise is of half the grace: given again, it may be of so much less.
             offer(None, seconds=context().settings.collect.grace / 16)
         return Response(None, status=status, headers=headers, content_type=_MEDIA_TYPE)
-    over = context().downloads.begin(principal.name)
+    over = _begun(principal.name, length)
     try:
         stream = context().store.open(wanted, start=start, length=None if status == 200 else length)
         read = (f"{repository}@{wanted}", "blob")
@@ -85,6 +88,24 @@ def get_blob(name: str, digest: str) -> Response:
         raise
     answer.call_on_close(over)
     return answer
+
+
+def _begun(account: str, length: int) -> Callable[[], None]:
+    """One more blob is being sent; what is returned says that it is over, once or more often.
+
+    Raises:
+        TooManyRequestsError: as many are sent as may be.
+    """
+    over = context().downloads.begin(account)
+    if length < LONG:
+        return over
+    ended = context().placement.spread()
+
+    def both() -> None:
+        over()
+        ended()
+
+    return both
 
 
 def _redirected(repository: str, digest: Digest, address: str) -> Response:

@@ -77,7 +77,7 @@ class Body:
             TooLargeError: more came than `limit`.
             TooManyRequestsError: this process receives as many bodies already as it may.
         """
-        return self._chunks() if self._length is not None else ahead(self._chunks())
+        return self._chunks() if self._length is not None else ahead(self._chunks(), context().placement)
 
     def _chunks(self) -> Generator[bytes, None, None]:
         """The chunks, as they are read.

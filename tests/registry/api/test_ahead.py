@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.api.ahead import LOOK, PIECES, Processor, ahead
+from registry.api.ahead import LOOK, PIECES, ahead
+from registry.placement import Placement
 
 PIECE = LOOK // 8
 
@@ -57,19 +58,19 @@ def nothing_stays() -> Iterator[None]:
 @pytest.mark.parametrize("fast", [0.0, inf], ids=["fast", "slow"])
 def test_the_same_chunks_come(count: int, fast: float) -> None:
     source = Source(_pieces(count))
-    assert list(ahead(source.chunks(), fast=fast)) == source.pieces
+    assert list(ahead(source.chunks(), Placement(), fast=fast)) == source.pieces
     assert source.closed
 
 
 def test_a_slow_body_is_read_by_who_takes_it() -> None:
     source = Source(_pieces(40))
-    assert len(list(ahead(source.chunks(), fast=inf))) == 40
+    assert len(list(ahead(source.chunks(), Placement(), fast=inf))) == 40
     assert set(source.threads) == {threading.current_thread().name}
 
 
 def test_a_fast_body_is_read_by_a_thread_once_it_was_seen_to_be_fast() -> None:
     source = Source(_pieces(40))
-    assert len(list(ahead(source.chunks(), fast=0.0))) == 40
+    assert len(list(ahead(source.chunks(), Placement(), fast=0.0))) == 40
     own = source.threads.count(threading.current_thread().name)
     assert 1 <= own <= 8
     assert source.threads[own:] == ["body"] * (40 - own)
@@ -81,7 +82,7 @@ def test_an_error_comes_behind_what_was_read_before_it(count: int, fast: float) 
     source = Source(_pieces(count), ValueError("cut off"))
     taken: list[bytes] = []
     with pytest.raises(ValueError, match="cut off"):
-        taken.extend(ahead(source.chunks(), fast=fast))
+        taken.extend(ahead(source.chunks(), Placement(), fast=fast))
     assert taken == source.pieces
     assert source.closed
 
@@ -89,7 +90,7 @@ def test_an_error_comes_behind_what_was_read_before_it(count: int, fast: float) 
 @pytest.mark.parametrize("taken", [1, 12, 30])
 def test_who_stops_taking_ends_the_reading(taken: int) -> None:
     source = Source([b"x" * PIECE] * 500)
-    chunks = ahead(source.chunks(), fast=0.0)
+    chunks = ahead(source.chunks(), Placement(), fast=0.0)
     for _ in range(taken):
         next(chunks)
     assert isinstance(chunks, Generator)
@@ -101,29 +102,6 @@ def test_who_stops_taking_ends_the_reading(taken: int) -> None:
 def test_no_more_is_read_ahead_than_said() -> None:
     source = Source([b"x" * PIECE] * 500)
     most = 0
-    for number, _ in enumerate(ahead(source.chunks(), fast=0.0)):
+    for number, _ in enumerate(ahead(source.chunks(), Placement(), fast=0.0)):
         most = max(most, source.given - number)
     assert most <= PIECES + 2
-
-
-def test_all_threads_but_the_holder_s_share_a_processor() -> None:
-    everywhere = os.sched_getaffinity(0)
-    go, first, second = threading.Event(), object(), object()
-    other = threading.Thread(target=go.wait)
-    other.start()
-    try:
-        processor = Processor()
-        assert other.native_id is not None
-        processor.take(first)
-        processor.take(second)
-        taken = os.sched_getaffinity(other.native_id), os.sched_getaffinity(0)
-        processor.give_back(second)
-        still = os.sched_getaffinity(other.native_id)
-        processor.give_back(first)
-        after = os.sched_getaffinity(other.native_id), os.sched_getaffinity(0)
-    finally:
-        go.set()
-        other.join()
-    assert (len(taken[0]), taken[1]) == (1, everywhere)
-    assert still == taken[0]
-    assert after == (everywhere, everywhere)
