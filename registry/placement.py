@@ -181,7 +181,7 @@ def busy_seconds() -> dict[int, float]:
     """How long each processor was not idle since the machine started, in seconds (proc_stat(5)); empty if not told."""
     found: dict[int, float] = {}
     tick = os.sysconf("SC_CLK_TCK")
-    with suppress(OSError, ValueError), Path("/proc/stat").open(encoding="ascii") as file:
+    with suppress(OSError, ValueError), Path("/proc/stat").open(encoding="utf-8") as file:
         for line in file:
             name, *fields = line.split()
             if not name.startswith("cpu"):

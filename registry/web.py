@@ -62,6 +62,8 @@ IO_THREADS: Final = 4
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
 
+_STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+
 _LOG_CONFIG: Final = {"incremental": True, "handlers": {}, "loggers": {"_granian": {"propagate": True}}}
 """Its lines go where ours do; nothing else is set up, here and in each worker."""
 
@@ -110,6 +112,11 @@ def serve_web(settings: Settings, supervised: Supervised | None = None, prepared
     if supervised is not None:
         server.listener = socket.socket(fileno=supervised.listener)
     load_worker = partial(_load_worker, settings, os.getpid(), supervised, prepared)
+    # What comes while a worker is forked waits until that can be told: Python forgets what its handlers noted then.
+    os.register_at_fork(
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, _STOPS),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _STOPS),
+    )
     server.serve(target_loader=load_worker, wrap_loader=False)
 
 
@@ -144,6 +151,10 @@ def _load_worker(
     settings: Settings, parent: int, supervised: Supervised | None, prepared: Prepared | None
 ) -> WSGIApplication:
     """What each worker begins with; whatever is imported and opened late, before it may no longer read our files."""
+    # It was forked with its parent's handlers, which note that the server is to stop, and go on.
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     app = open_app(settings, prepared)
     parts = context_of(app)
     parts.readiness.look()

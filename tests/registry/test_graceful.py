@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 from sqlalchemy import select
@@ -99,11 +101,11 @@ def process(live: WholeRegistry) -> subprocess.Popen[bytes]:
     return live.process
 
 
-def until(what: Callable[[], bool], *, seconds: float = 30) -> None:
+def until(what: Callable[[], bool], *, seconds: float = 30, pause: float = 0.05) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def has_blob(live: WholeRegistry, digest: str) -> bool:
@@ -236,3 +238,36 @@ def change(live: WholeRegistry, **http_settings: object) -> None:
     known = yaml.safe_load(live.settings_file.read_text())
     known["http"] |= http_settings
     live.settings_file.write_text(yaml.safe_dump(known))
+
+
+def test_a_worker_that_is_to_stop_while_it_starts_does_so() -> None:
+    """It is stopped (SIGSTOP) as soon as it was forked, and goes on once SIGTERM waits for it."""
+    with running() as live:
+        (first,) = children(web(live))
+        os.kill(first, signal.SIGKILL)
+        until(lambda: bool(children(web(live)) - {first}), pause=0.001)
+        (second,) = children(web(live)) - {first}
+        os.kill(second, signal.SIGSTOP)
+        process(live).terminate()
+        until(lambda: bool(int(fields(second)["ShdPnd"], 16) >> (signal.SIGTERM - 1) & 1))
+        os.kill(second, signal.SIGCONT)
+        assert process(live).wait(60) == 0
+        assert "did not stop in time" not in live.log()
+
+
+def web(live: WholeRegistry) -> int:
+    """The parent of the web's workers."""
+    (found,) = [
+        child for child in children(process(live).pid) if b"registry.web" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return found
+
+
+def children(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def fields(pid: int) -> dict[str, str]:
+    """See proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

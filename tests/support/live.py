@@ -83,6 +83,7 @@ class WholeRegistry(LiveRegistry):
             self.process.stdout.close()
             code, self.process = self.process.returncode, None
             assert code == 0, self.log()
+            assert "Exception in thread" not in self.log(), self.log()
 
     def log(self) -> str:
         """What its processes said."""
