@@ -30,11 +30,12 @@ blueprint = Blueprint("blobs", __name__)
 
 _log = logging.getLogger("pratique.registry")
 
-CHUNK: Final = 256 * 1024
+CHUNK: Final = 1024 * 1024
 SMALL_CHUNK: Final = 64 * 1024
-"""Bytes that are sent at a time, to FEW clients and to each of more; the server keeps some for who reads slowly."""
+"""Bytes of a blob that are sent at a time, at most and at least; the server keeps some for who reads slowly."""
 
-FEW: Final = 16
+CHUNKS: Final = 8 * CHUNK
+"""Bytes of the chunks of all blobs that are being sent, while there are not too many for SMALL_CHUNK."""
 
 LONG: Final = 4 * 1024 * 1024
 """Bytes from which on sending them takes so long that where it is done is worth a thought."""
@@ -186,17 +187,22 @@ def _sent(stream: BinaryIO, length: int, digest: Digest, downloads: Shares, *, a
     """
     sent = 0
     readinto = cast("io.RawIOBase", stream).readinto
-    buffer = bytearray(CHUNK if downloads.count() <= FEW else SMALL_CHUNK)
+    buffer = bytearray(min(_share(downloads), max(length, 1)))
     with stream:
         while count := readinto(buffer):
             sent += count
             yield cast("bytes", buffer) if again and count == len(buffer) else bytes(memoryview(buffer)[:count])
-            if len(buffer) > SMALL_CHUNK and downloads.count() > FEW:
-                buffer = bytearray(SMALL_CHUNK)
+            if len(buffer) > (share := _share(downloads)):
+                buffer = bytearray(share)
     if sent != length:
         message = f"blob {digest}: got {sent} bytes from the store, expected {length}"
         _log.error("%s", message)  # behind the headers no handler of the application sees it
         raise StorageError(message)
+
+
+def _share(downloads: Shares) -> int:
+    """Bytes that one blob of those that are being sent may have in a chunk now."""
+    return min(max(CHUNKS // max(downloads.count(), 1), SMALL_CHUNK), CHUNK)
 
 
 def location(repository: str, digest: Digest) -> str:
