@@ -107,22 +107,21 @@ class Placement:
         own = threading.get_native_id()
         with self._changed:
             self._apart.add(own)
-            os.sched_setaffinity(own, self._everywhere)
+            _bind(own, self._everywhere)
         try:
             yield
         finally:
             with self._changed:
                 self._apart.discard(own)
                 if self._one is not None:
-                    with suppress(OSError):  # it has ended
-                        os.sched_setaffinity(own, {self._one})
+                    _bind(own, {self._one})
 
     def _run(self) -> None:
         """In the thread `placement`, which is the only one that gathers."""
         own = threading.get_native_id()
         with self._changed:
             self._apart.add(own)
-            os.sched_setaffinity(own, self._everywhere)
+            _bind(own, self._everywhere)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: not self._spread)
@@ -143,8 +142,7 @@ class Placement:
     def _place(self, processors: set[int] | frozenset[int]) -> None:
         for name in os.listdir("/proc/self/task"):  # noqa: PTH208 -- names are all that is wanted
             if int(name) not in self._apart:
-                with suppress(OSError):  # it has ended
-                    os.sched_setaffinity(int(name), processors)
+                _bind(int(name), processors)
 
 
 class Share:
@@ -224,6 +222,12 @@ def _took(call: Callable[[], object]) -> float:
     for _ in range(_ROUNDS):
         call()
     return (time.perf_counter() - began) / _ROUNDS
+
+
+def _bind(thread: int, processors: set[int] | frozenset[int]) -> None:
+    """Say where a thread of this process may run; one that has ended, or processors that are gone, change nothing."""
+    with suppress(OSError):
+        os.sched_setaffinity(thread, processors)
 
 
 def _running_on() -> int:
