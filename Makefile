@@ -10,6 +10,9 @@ BIN := $(VENV)/bin
 PACKAGES := ocispec scanner policy registry runtime pratique
 CODE := $(PACKAGES) policies tests benchmarks
 
+# Tests start hundreds of processes: where byte code is not to be written, each would compile all of our code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A checkout needs no network but for the packages that the lock file pins by hash.
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install
 # Each lock file is complete, so nothing is resolved: a resolver may prefer a version that appeared after the lock.
