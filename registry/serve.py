@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Final
 
 from policy.key_files import read_public
 from registry import notify, processes
+from registry.accepting import RETIRE
 from registry.errors import SettingsError
 from registry.forked import Forked, apart, preload, settle
 from registry.listening import inherited_listener, open_listener
@@ -239,12 +241,14 @@ class _Run:
 
     def _fronts(self, settings: Settings) -> list[Process]:
         """Those whom clients reach: replaced at a reload, each at the same socket."""
-        made = [self._front("web", "registry.web", self.listener, settings.http.workers)]
+        made = [self._front("web", "registry.web", self.listener, settings.http.workers, retire=RETIRE)]
         if self.second is not None:
             made.append(self._front("certificates", "registry.certificate_listener", self.second, 1))
         return made
 
-    def _front(self, name: str, module: str, listener: socket.socket, count: int) -> Process:
+    def _front(
+        self, name: str, module: str, listener: socket.socket, count: int, *, retire: signal.Signals = signal.SIGTERM
+    ) -> Process:
         prepared = self.prepared
 
         def launch() -> tuple[Child, Ready]:
@@ -257,7 +261,7 @@ class _Run:
             finally:
                 os.close(writer)
 
-        return Process(name=name, launch=launch)
+        return Process(name=name, launch=launch, retire=retire)
 
     def _refuse(self) -> None:
         self.listener.close()

@@ -145,11 +145,13 @@ class Process:
     """One process that is kept running. `launch` starts it, and returns it with what says that it can be asked.
 
     With `renewed`, a reload ends it and starts it again: for what answers by settings or a certificate of its own.
+    `retire` is the signal that ends it once another has taken its place.
     """
 
     name: str
     launch: Launch
     renewed: bool = False
+    retire: signal.Signals = signal.SIGTERM
     popen: Child | None = None
     ready: Ready | None = None
     started: list[float] = field(default_factory=list)
@@ -333,7 +335,7 @@ class Supervisor:
                 process.kill()
         else:
             for process in self.fronts:
-                process.send(signal.SIGTERM)
+                process.send(process.retire)
                 self._retiring.append((process, time.monotonic() + self.retire_seconds))
             self.fronts = fronts
             for each in self.inner:

@@ -27,6 +27,7 @@ from granian.log import LogLevels
 from werkzeug.wsgi import ClosingIterator
 
 from registry import processes
+from registry.accepting import RETIRE, Accepting
 from registry.again import Answers
 from registry.app import open_app
 from registry.context import Context, context_of
@@ -62,7 +63,7 @@ IO_THREADS: Final = 4
 SHORT: Final = 64 * 1024
 """Bytes of an answer that is sent in one piece."""
 
-_STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT, RETIRE})
 
 _LOG_CONFIG: Final = {"incremental": True, "handlers": {}, "loggers": {"_granian": {"propagate": True}}}
 """Its lines go where ours do; nothing else is set up, here and in each worker."""
@@ -110,8 +111,9 @@ def serve_web(settings: Settings, supervised: Supervised | None = None, prepared
     if certificate is not None:
         server.present(certificate)
     if supervised is not None:
-        server.listener = socket.socket(fileno=supervised.listener)
-    load_worker = partial(_load_worker, settings, os.getpid(), supervised, prepared)
+        server.listen_at(socket.socket(fileno=supervised.listener))
+        signal.signal(RETIRE, server.retire)
+    load_worker = partial(_load_worker, settings, os.getpid(), server.accepting, supervised, prepared)
     # What comes while a worker is forked waits until that can be told: Python forgets what its handlers noted then.
     os.register_at_fork(
         before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, _STOPS),
@@ -148,7 +150,11 @@ def joined(application: WSGIApplication) -> WSGIApplication:
 
 
 def _load_worker(
-    settings: Settings, parent: int, supervised: Supervised | None, prepared: Prepared | None
+    settings: Settings,
+    parent: int,
+    accepting: Accepting | None,
+    supervised: Supervised | None,
+    prepared: Prepared | None,
 ) -> WSGIApplication:
     """What each worker begins with; whatever is imported and opened late, before it may no longer read our files."""
     # It was forked with its parent's handlers, which note that the server is to stop, and go on.
@@ -167,6 +173,8 @@ def _load_worker(
     StalledBodies(settings.http, parts.bodies).start()
     start_housekeeping(parts)
     parts.placement.start()
+    if accepting is not None:
+        accepting.follow()
     if supervised is not None:
         parts.readiness.add(judge_check(settings))
     application = observed(Answers(joined(app), parts), settings, parts)

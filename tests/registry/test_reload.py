@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,6 +166,26 @@ def test_a_renewed_certificate_is_shown_and_no_connection_is_lost(site: Site) ->
     digest = hashlib.sha256(upload.content).hexdigest()
     assert site.get(f"/v2/team/app/blobs/sha256:{digest}", **site.live.header("pusher")) == 200
     until(lambda: "reloaded: new web processes serve" in site.log())
+
+
+def test_who_had_connected_and_said_nothing_yet_is_heard(site: Site) -> None:
+    reloads = site.log().count("reloaded: new")
+    with ExitStack() as stack:
+        made = [stack.enter_context(closing(connect(site.live, site.tls))) for _ in range(8)]
+        for connection in made:
+            connection.connect()
+        site.reload()
+        until(lambda: site.log().count("reloaded: new") > reloads)
+        for connection in made:
+            connection.request("GET", "/v2/")
+            assert connection.getresponse().status == 401
+
+
+def test_once_new_processes_serve_old_ones_accept_nobody(site: Site) -> None:
+    site.install("third")
+    site.reload()
+    until(lambda: site.names() == {"third"})
+    assert [names for names in (site.names() for _ in range(64)) if names != {"third"}] == []
 
 
 def test_a_certificate_that_does_not_go_with_its_key_changes_nothing(site: Site) -> None:
