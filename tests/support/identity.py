@@ -30,8 +30,9 @@ def utc_now() -> datetime:
 
 
 def settings(**members: object) -> Settings:
-    """Settings with these members beside what is required."""
-    return parse(json.dumps({"name": NAME, "data": "/var/lib/registry", **members}).encode())
+    """Settings with these members beside what is required; a push waits for no judge, for there is none."""
+    required = {"name": NAME, "data": "/var/lib/registry", "judge": {"push_wait_ms": 0}}
+    return parse(json.dumps(required | members).encode())
 
 
 def fresh(folder: Path) -> str:
