@@ -63,24 +63,24 @@ test: ## install what tests need, and run them all; ocispec/ and policy/ with co
 	@scripts/install-packages test
 	@$(MAKE) --no-print-directory $(VENV)/.dev
 ifdef PYTEST
-	$(RUN) --numprocesses 3 $(PYTEST)
+	$(RUN) --numprocesses 4 $(PYTEST)
 else
 	$(RUN) --numprocesses 2 $(BOUND:%=--cov=%) --cov-report= $(BOUND:%=tests/%)
 	@for package in $(BOUND); do \
 		$(BIN)/coverage report --include="$$package/*" --fail-under=95 --format=total | sed "s/$$/ % of $$package\/ covered, lines and branches/" \
 		|| { echo "make test: coverage of $$package/ is below 95 %" >&2; exit 1; }; \
 	done
-	$(RUN) --numprocesses 3 $(BOUND:%=--ignore=tests/%) tests
+	$(RUN) --numprocesses 4 $(BOUND:%=--ignore=tests/%) tests
 endif
 
 .PHONY: test-whole
 test-whole: export PRATIQUE_TURN := all
-test-whole: test ## as test, with all of the large grids of which that tries a third a day
+test-whole: test ## as test, with all of the large grids of which that tries a seventh a day
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## all tests with coverage of all packages, which takes twice as long
 	@scripts/install-packages test
-	$(RUN) --numprocesses 3 --cov --cov-report= $(PYTEST)
+	$(RUN) --numprocesses 4 --cov --cov-report= $(PYTEST)
 	@$(BIN)/coverage report --skip-covered
 
 .PHONY: test-data

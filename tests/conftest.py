@@ -38,7 +38,7 @@ def pytest_configure() -> None:
 
 
 def pytest_report_header() -> str:
-    """Which third of large grids is tried."""
+    """Which part of large grids is tried."""
     return f"turn of large grids: {fix_turn()} ({VARIABLE})"
 
 

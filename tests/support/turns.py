@@ -1,9 +1,9 @@
-"""A third of a large grid a day: faults at every point, orders of steps, cases that are made up.
+"""A seventh of a large grid a day: faults at every point, orders of steps, cases that are made up.
 
-    for plan in taken(plans(scenario)): ...          # the first, the last, and a third of the others
+    for plan in taken(plans(scenario)): ...          # the first, the last, and a seventh of the others
 
-What is left out today is tried tomorrow or the day after: `PRATIQUE_TURN` chooses the third (0, 1, 2), or `all` of it,
-as `make test-whole` does. Where it is not set it is the day's, in UTC, and all workers of a run have the same.
+What is left out today is tried within a week: `PRATIQUE_TURN` chooses the seventh (0 to 6), or `all` of it, as
+`make test-whole` does. Where it is not set it is the day's, in UTC, and all workers of a run have the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 T = TypeVar("T")
 
 VARIABLE: Final = "PRATIQUE_TURN"
-TURNS: Final = 3
+TURNS: Final = 7
 _DAY: Final = 24 * 60 * 60
 
 
@@ -26,18 +26,18 @@ def fix_turn() -> str:
     """Have this process, and those that it starts, keep to one turn; returns it.
 
     Raises:
-        pytest.UsageError: the variable is none of 0, 1, 2, all.
+        pytest.UsageError: the variable is neither a turn nor `all`.
     """
     chosen = os.environ.setdefault(VARIABLE, str(int(time.time()) // _DAY % TURNS))
     if chosen not in {"all", *map(str, range(TURNS))}:
-        raise pytest.UsageError(f"{VARIABLE}: got {chosen!r}, expected one of 0, 1, 2, all")
+        raise pytest.UsageError(f"{VARIABLE}: got {chosen!r}, expected 0 to {TURNS - 1}, or all")
     return chosen
 
 
 def is_taken(number: int) -> bool:
     """Whether the point with this number, from 0 on, is tried in this turn."""
     chosen = fix_turn()
-    # Shifted by one after each three: of a grid that repeats every three points, a turn has some of each kind.
+    # Shifted by one after each round: of a grid that repeats every seven points, a turn has some of each kind.
     return chosen == "all" or (number + number // TURNS) % TURNS == int(chosen)
 
 

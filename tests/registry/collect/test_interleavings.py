@@ -7,7 +7,7 @@ leave one rule of the protocol out: those lose blobs, and must be caught.
 
 Where one dies, each step of its is tried in a few random orders of the others, and where leases end, a few random
 orders; `PRATIQUE_SCHEDULES=all` goes through all orders instead (thousands). Of clients whose orders are all gone
-through, of steps, and of random orders, a third is tried each day (`tests/support/turns.py`).
+through, of steps, and of random orders, a seventh is tried each day (`tests/support/turns.py`).
 """
 
 from __future__ import annotations

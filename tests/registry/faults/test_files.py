@@ -1,8 +1,8 @@
 """Every call of the store and the catalogue fails once, or is the last that a process does; clients try again.
 
-For each scenario, each point and each kind of fault (tests/support/faults.py), a third of them a day: what clients were
-told before is still so, also after a restart; what was never verified is not served; who tries again succeeds; and
-nothing stays behind.
+For each scenario, each point and each kind of fault (tests/support/faults.py), a seventh of them a day: what clients
+were told before is still so, also after a restart; what was never verified is not served; who tries again succeeds;
+and nothing stays behind.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What was never cleared is served at no time, what was revoked is not served again, and in the end all is as it would
 have been. Layers are read by real confined children, and the signer with its memory is the real one. Every point has
-one kind of fault; with `PRATIQUE_FAULTS=all` it has all of them. A third of the points is tried each day
+one kind of fault; with `PRATIQUE_FAULTS=all` it has all of them. A seventh of the points is tried each day
 (`tests/support/turns.py`).
 """
 

@@ -1,6 +1,6 @@
 """As test_files.py, at every request to an S3 engine (moto's server) and every transaction of the catalogue.
 
-Every point has one kind of fault; with `PRATIQUE_FAULTS=all` it has all of them. A third of the points is tried each
+Every point has one kind of fault; with `PRATIQUE_FAULTS=all` it has all of them. A seventh of the points is tried each
 day.
 """
 
