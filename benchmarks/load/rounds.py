@@ -12,11 +12,16 @@ from benchmarks.load.servers import Server
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """Who asks whom: a server, and the header lines of every request."""
+    """Who asks whom: a server, and the header lines of every request; `log_in` gives new ones, where they run out."""
 
     name: str
     server: Server
     lines: Sequence[str] = ()
+    log_in: Callable[[], Sequence[str]] | None = None
+
+    def logged_in(self) -> Way:
+        """The same with credentials that are good from now on: a run lasts longer than a bearer token."""
+        return self if self.log_in is None else replace(self, lines=self.log_in())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class Report:
 def by_turns(ways: Sequence[Way], rounds: int, measure: Callable[[Way], Measured]) -> dict[str, list[Measured]]:
     """Give every way a turn in each round, in an order that moves on by one each round; by the ways' names."""
     found: dict[str, list[Measured]] = {way.name: [] for way in ways}
-    for way in _order(ways, rounds):
+    for way in map(Way.logged_in, _order(ways, rounds)):
         before = cpu_seconds(way.server.pid)
         made = measure(way)
         cpu = cpu_seconds(way.server.pid) - before

@@ -122,15 +122,14 @@ class Ours(Server):
         """The header lines of an account that shows its secret with each request."""
         return [f"{name}: {value}" for name, value in self.live.header(account).items()]
 
-    def bearer(self, account: str, actions: str) -> list[str] | None:
-        """The header lines of an account with a token for REPOSITORY; None where the registry offers none.
+    def bearer(self, account: str, actions: str) -> list[str]:
+        """The header lines of an account with a token for REPOSITORY.
 
         As clients do it (distribution, "Token Authentication Specification"): by what the 401 answer names.
         """
         _, headers, _ = self.ask("GET", "/v2/")
         named = re.search(r"Bearer (.*)", headers.get("www-authenticate", ""))
-        if named is None:
-            return None
+        assert named is not None, f"this registry offers no bearer tokens: {headers}"
         fields = dict(re.findall(r'(\w+)="([^"]*)"', named[1]))
         query = urlencode({"service": fields["service"], "scope": f"repository:{REPOSITORY}:{actions}"})
         path = f"{urlsplit(fields['realm']).path}?{query}"
