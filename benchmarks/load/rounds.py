@@ -59,7 +59,7 @@ class Report:
 
 
 def by_turns(ways: Sequence[Way], rounds: int, measure: Callable[[Way], Measured]) -> dict[str, list[Measured]]:
-    """Give every way a turn in each round, in an order that moves on by one each round; by the ways' names."""
+    """Give every way a turn in each round, in changing order; by the ways' names."""
     found: dict[str, list[Measured]] = {way.name: [] for way in ways}
     for way in map(Way.logged_in, _order(ways, rounds)):
         before = cpu_seconds(way.server.pid)
@@ -70,9 +70,14 @@ def by_turns(ways: Sequence[Way], rounds: int, measure: Callable[[Way], Measured
 
 
 def _order(ways: Sequence[Way], rounds: int) -> Iterator[Way]:
+    """An order that moves on by one each round, and runs backwards in every second pass through all of them.
+
+    Moving on alone would leave each way behind the same other one nearly always, with what that one left to be done.
+    """
     for number in range(rounds):
-        shift = number % len(ways)
-        yield from (*ways[shift:], *ways[:shift])
+        turns, shift = divmod(number, len(ways))
+        order = (*ways[shift:], *ways[:shift])
+        yield from reversed(order) if turns % 2 else order
 
 
 def median(values: Sequence[Measured], key: Callable[[Measured], float]) -> float:
