@@ -6,7 +6,8 @@ Ours runs whole (keeper, signer, judge, web) with the settings that it is shippe
 control, quarantine and served-tag check, audit, scanning of what arrives. It is asked by a host, whose tag is cleared,
 and by a pusher, with Basic and with a bearer token. The peer that the targets are about asks nobody for anything; for
 small requests, it stands there with htpasswd and with tokens too. In each round everybody has a turn, in changing
-order, and a ratio is the median of the rounds' ratios, so that a busy machine is busy for all.
+order, and a ratio is the median of the rounds' ratios, so that a busy machine is busy for all. Before each upload,
+the machine is brought to rest.
 
 Ours acknowledges what is on the disk. The peer syncs the bytes that it is sent and not the folders in which it names
 them, so its upload is over once these have been synced too; how fast it acknowledges stands beside. Memory is measured
@@ -33,6 +34,7 @@ from sqlalchemy import func, select
 
 from benchmarks.load import large, servers, small
 from benchmarks.load.costs import memory, watched
+from benchmarks.load.machine import at_rest
 from benchmarks.load.rounds import Measured, Report, Way, by_turns, median, ratio
 from benchmarks.load.servers import ACCEPT, REPOSITORY, TAG, Ours, Peer, Peers, Server
 from benchmarks.load.written import where, write_between
@@ -204,6 +206,7 @@ class Upload:
         content = memoryview(self.block)
         body = large.chunked(content) if self.send is large.Client.by_chunked_put else content
         client = large.Client(way.server.port, way.lines)
+        at_rest(2 * LARGE)
         begun = time.perf_counter()
         self.send(client, REPOSITORY, str(digest), body)
         if isinstance(way.server, Peer):
@@ -213,8 +216,6 @@ class Upload:
         client.close()
         self.behind.append(scanned(way.server, digest))
         drop(way.server, digest)
-        # A file system that discards what was freed does so when it next commits, which would be in the next turn.
-        os.sync()
         return Measured(value=LARGE / MIB / took)
 
 
