@@ -277,7 +277,7 @@ def prepare(peers: Peers, ours: Ours, rounds: int, seconds: int) -> Run:
 def main() -> int:
     """Measure, print, and exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, of transfers three times as many (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, thrice for transfers (default 5)")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of a turn of small requests (default 2)")
     parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be repeated")
     parser.add_argument("--docs", action="store_true", help="write docs/registry-speed.md")
