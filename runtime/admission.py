@@ -143,6 +143,19 @@ def find(reference: Reference, *, host: Host, view: HostView, now: datetime) -> 
     return record
 
 
+def policy_of(verified: Verified) -> Policy:
+    """The policy that the clearance embeds.
+
+    Raises:
+        RefusalError: this version of pratique cannot read it.
+    """
+    said = verified.policy.statement
+    try:
+        return load_verified(said.document)
+    except PolicyError as error:
+        raise refuse("policy-unreadable", f"policy {said.name} version {said.version}", str(error)) from None
+
+
 def _refused(error: RefusalError | TrustError | StoreError | LimitError, reference: Reference) -> Refused:
     match error:
         case RefusalError():
@@ -167,7 +180,7 @@ def _prove(
     envelope = _clearance(host, record)
     subject = record.subject(root_index)
     verified = unless_refused(verify_clearance(envelope, subject=subject, host=view, now=now))  # (4)
-    policy = _policy(verified)
+    policy = policy_of(verified)
     wish = wish.limited(policy.start)
     decision = evaluate_start(  # (5)
         policy,
@@ -201,14 +214,6 @@ def _clearance(host: Host, record: ImageRecord) -> bytes:
         return host.store.clearance(record)
     except StoreError as error:
         raise refuse("no-clearance", record.name, str(error)) from None
-
-
-def _policy(verified: Verified) -> Policy:
-    said = verified.policy.statement
-    try:
-        return load_verified(said.document)
-    except PolicyError as error:
-        raise refuse("policy-unreadable", f"policy {said.name} version {said.version}", str(error)) from None
 
 
 def _refusal_of(decision: Decision) -> Refused:

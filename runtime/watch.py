@@ -24,11 +24,12 @@ from policy.errors import TrustError
 from policy.refusal import Refused
 from policy.settings import RunAction, RunningTerms, RunTerms
 from policy.start import evaluate_start, running_terms, start_evidence
-from runtime.admission import Proven
+from runtime.admission import Proven, policy_of
 from runtime.errors import StoreError
 from runtime.host import Host
 from runtime.model import StopReason
 from runtime.pull import renew
+from runtime.refused import RefusalError
 
 QUICK: Final = Access(timeout=2.0, attempts=1)
 """How long a registry may keep the watch waiting."""
@@ -104,19 +105,21 @@ def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple
     """Prove what runs once more: the proof, or why it fails and what the policy does about that.
 
     Its bytes were proven when it started and are mounted; whether they still are the same is fs-verity's to say.
+    The policy is the one in the clearance that the store holds now, which was renewed under it; where that cannot be
+    proven, the one that it started under still says what happens.
     """
-    record, policy = proven.record, proven.policy
+    record = proven.record
     try:
         view = host.view(now)
         verified = verify_clearance(
             host.store.clearance(record), subject=record.subject(record.root_index), host=view, now=now
         )
-    except TrustError as error:
-        verified = Refused.of(error)
-    except StoreError as error:
-        verified = Refused(code="no-clearance", subject=record.name, detail=str(error))
-    if isinstance(verified, Refused):
-        return verified, _terms_for(verified, policy.running)
+        if isinstance(verified, Refused):
+            return verified, _terms_for(verified, proven.policy.running)
+        policy = policy_of(verified)
+    except (RefusalError, TrustError, StoreError) as error:
+        refused = _refused(error, record.name)
+        return refused, _terms_for(refused, proven.policy.running)
     level = policy.level(verified.clearance.statement.level)
     evidence = start_evidence(
         verified,
@@ -132,6 +135,16 @@ def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple
         return verified
     first = decision.refusals[0]
     return Refused(code=first.reason, subject=first.subject, detail=first.message), terms
+
+
+def _refused(error: RefusalError | TrustError | StoreError, subject: str) -> Refused:
+    match error:
+        case RefusalError():
+            return error.refused
+        case TrustError():
+            return Refused.of(error)
+        case StoreError():
+            return Refused(code="no-clearance", subject=subject, detail=str(error))
 
 
 def _terms_for(refused: Refused, running: RunningTerms) -> RunTerms:

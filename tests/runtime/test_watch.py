@@ -99,6 +99,34 @@ def test_a_clearance_that_runs_out_stops_it_and_one_that_is_renewed_does_not(sce
     assert reason.code == "expired"
 
 
+def test_what_runs_goes_on_under_a_newer_policy(scene: Ready) -> None:
+    watch = _watch(scene)
+    scene.registry.now = NOW + 4 * DAY
+    scene.registry.revoke(revocation_list(8))
+    scene.registry.policy = scene.registry._sign_policy(POLICY.replace(b"version: 3", b"version: 4"))
+    scene.registry.clear(scene.app.built)
+    assert watch() is None, "half of its life is over: it fetches the newer clearance"
+    assert watch() is None, "and is judged by the policy in it"
+    newest = scene.start()
+    assert isinstance(newest, Proven)
+    assert newest.policy.version == 4
+
+
+def test_a_newer_policy_that_allows_less_stops_what_runs(scene: Ready) -> None:
+    watch = _watch(scene)
+    scene.registry.now = NOW + 4 * DAY
+    scene.registry.revoke(revocation_list(8))
+    document = POLICY.replace(b"version: 3", b"version: 4").replace(
+        b"[base, application]\n  platforms", b"[base]\n  platforms"
+    )
+    scene.registry.policy = scene.registry._sign_policy(document)
+    scene.registry.clear(scene.app.built)
+    assert watch() is None
+    reason = watch()
+    assert reason is not None
+    assert reason.code == "level-not-startable"
+
+
 def test_it_stops_if_its_clearance_is_gone_or_its_host_has_forgotten(scene: Ready) -> None:
     watch = _watch(scene)
     assert watch() is None
