@@ -4,10 +4,10 @@
      whose number may not be below one that this host has seen (S6, S10).
  (2) What this host believes: its memory, which the clock may not stand below, trust.json, and the revocation
      list with its date.
- (3) The root index is opened once, belongs to us alone, and is hashed.
+ (3) The root index is opened once, belongs to us alone, and is hashed, or known by its seal (runtime.opened).
  (4) The clearance is proven, with all that it embeds, for this very image and index, now (policy.clearance).
  (5) The start policy that it embeds decides about this request on this host (policy.start).
- (6) Each layer is opened once, belongs to us alone, and its hash is the clearance's.
+ (6) Each layer is opened once, belongs to us alone, and its hash, or that of its seal, is the clearance's.
  (7) The time of the clearance is remembered, so that the clock cannot go back behind it.
  (8) The request to the sandbox is made of the clearance and the wish, with those descriptors as its root.
 
@@ -16,16 +16,13 @@ Nothing of the image is parsed, no socket is opened, and a refusal is a value wi
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
-from ocispec.digest import Digest
 from ocispec.errors import LimitError
 from ocispec.platform import Platform
 from ocispec.reference import Reference
@@ -39,12 +36,15 @@ from policy.served import verify_tag
 from policy.settings import Policy
 from policy.start import evaluate_start, start_evidence
 from policy.times import format_time
+from runtime.changed import FileName
 from runtime.errors import StoreError
 from runtime.host import Host
 from runtime.images import ImageRecord
 from runtime.linux.owned import Owned
 from runtime.model import ContainerId, Root, Shown, StartRequest
+from runtime.opened import OpenedFiles
 from runtime.refused import RefusalError, refuse, unless_refused
+from runtime.settings import Depth
 from runtime.wish import Wish
 
 _NOBODY: Final = Wish(name=ContainerId("verify"))
@@ -53,9 +53,10 @@ _NOBODY: Final = Wish(name=ContainerId("verify"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """An image that was proven now: what it is, what proves it, and what the start policy says."""
+    """An image that was proven now: what it is, its files, what proves it, and what the start policy says."""
 
     record: ImageRecord
+    files: frozenset[FileName]
     verified: Verified
     policy: Policy
     decision: Decision
@@ -109,10 +110,11 @@ def admit(
 
 
 def verify(reference: Reference, *, host: Host, now: datetime, platform: Platform | None = None) -> Proven | Refused:
-    """Prove the image in the store as for a start, and start nothing."""
+    """Prove the image in the store as for a start, with every byte hashed in any case, and start nothing."""
     with host.store.shared(), Owned() as owned:
         try:
-            return _prove(reference, _NOBODY, host, now, platform or Platform.of_this_host(), owned)[0]
+            here = platform or Platform.of_this_host()
+            return _prove(reference, _NOBODY, host, now, here, owned, depth=Depth.ALWAYS)[0]
         except (RefusalError, TrustError, StoreError, LimitError) as error:
             return _refused(error, reference)
 
@@ -167,16 +169,20 @@ def _refused(error: RefusalError | TrustError | StoreError | LimitError, referen
 
 
 def _prove(
-    reference: Reference, wish: Wish, host: Host, now: datetime, platform: Platform, owned: Owned
+    reference: Reference,
+    wish: Wish,
+    host: Host,
+    now: datetime,
+    platform: Platform,
+    owned: Owned,
+    *,
+    depth: Depth | None = None,
 ) -> tuple[Proven, int, tuple[int, ...]]:
     """Steps 1 to 7: what was proven, and the root index and the layers (lowest first), open and `owned`."""
     view = host.view(now)  # (2), of which (1) needs the memory
     record = unless_refused(find(reference, host=host, view=view, now=now))  # (1)
-    try:
-        index = owned.add(host.store.open_index(record.root_index))  # (3)
-    except StoreError as error:
-        raise refuse("root-index-unusable", record.root_index, str(error)) from None
-    root_index = _hash(index, "sha256")
+    files = OpenedFiles(store=host.store, depth=depth or host.settings().depth, owned=owned)
+    index, root_index = files.index(record.root_index)  # (3)
     envelope = _clearance(host, record)
     subject = record.subject(root_index)
     verified = unless_refused(verify_clearance(envelope, subject=subject, host=view, now=now))  # (4)
@@ -195,11 +201,12 @@ def _prove(
     )
     if not decision.allowed:
         raise RefusalError(_refusal_of(decision))
-    layers = _open_layers(host, verified.clearance.statement.diff_ids, owned)  # (6)
+    layers = files.layers(verified.clearance.statement.diff_ids)  # (6)
     issued = verified.clearance.statement.issued
     host.remember(lambda state: (None, see_time(state, issued, now)))  # (7)
     proven = Proven(
         record=record,
+        files=frozenset(files.names),
         verified=verified,
         policy=policy,
         decision=decision,
@@ -230,55 +237,3 @@ def notes_of(verified: Verified, decision: Decision) -> tuple[str, ...]:
     if verified.list_stale:
         notes.append(f"the revocation list is past its end; all stops {format_time(verified.until)}")
     return tuple(notes)
-
-
-def _open_layers(host: Host, diff_ids: Sequence[Digest], owned: Owned) -> tuple[int, ...]:
-    layers: list[int] = []
-    for diff_id in diff_ids:
-        try:
-            layers.append(owned.add(host.store.open_layer(diff_id)))
-        except StoreError as error:
-            raise refuse("layer-unusable", diff_id, str(error)) from None
-    for diff_id, found in zip(diff_ids, _hash_all(layers, [diff_id.algorithm for diff_id in diff_ids]), strict=True):
-        if found != diff_id:
-            raise refuse("layer-changed", diff_id, f"its tar in the store is {found}")
-    return tuple(layers)
-
-
-def _hash(fd: int, algorithm: str) -> Digest:
-    os.lseek(fd, 0, os.SEEK_SET)
-    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
-        digest = Digest(algorithm, hashlib.file_digest(file, algorithm).hexdigest())
-    os.lseek(fd, 0, os.SEEK_SET)
-    return digest
-
-
-def _hash_all(fds: Sequence[int], algorithms: Sequence[str]) -> list[Digest]:
-    """The digests of several files, as many at once as there are processors: hashlib leaves the lock."""
-    found: dict[int, Digest] = {}
-    errors: list[BaseException] = []
-    pending = list(enumerate(zip(fds, algorithms, strict=True)))[::-1]
-
-    def work() -> None:
-        try:
-            while pending:
-                position, (fd, algorithm) = pending.pop()
-                found[position] = _hash(fd, algorithm)
-        except IndexError:
-            return  # another thread took the last one
-        except OSError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, name="hash") for _ in range(min(len(fds), _processors()) - 1)]
-    for thread in threads:
-        thread.start()
-    work()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise refuse("layer-unusable", "layers", str(errors[0]))
-    return [found[position] for position in range(len(fds))]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))

@@ -7,7 +7,6 @@ there into a file that gets its name when it is whole. Several layers at once; t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from ocispec.remote import BlobStream, Repository
 from ocispec.verify import CHUNK
 from policy.statements import ResolvedUser
 from runtime.errors import StoreError
+from runtime.hashing import digest_of
 from runtime.ownfiles import replace_file
 from runtime.readers import MadeIndex, Place, Readers, UnreadableError
 from runtime.store import Store
@@ -121,10 +121,7 @@ class Fetcher:
                 os.ftruncate(made.fd, 0)
                 os.lseek(made.fd, 0, os.SEEK_SET)
                 found = self._write_index(diff_ids, made.fd, again=True)
-            os.lseek(made.fd, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(made.fd), "rb") as file:
-                digest = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
-            yield RootIndex(file=made, digest=digest, user=self._user(diff_ids, user, found))
+            yield RootIndex(file=made, digest=digest_of(made.fd, "sha256"), user=self._user(diff_ids, user, found))
 
     def _user(self, diff_ids: tuple[Digest, ...], user: str, found: MadeIndex) -> ResolvedUser:
         with contextlib.ExitStack() as held:
@@ -167,8 +164,12 @@ class Fetcher:
             fd = self.store.open_layer(diff_id)
         except StoreError:
             return False
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, diff_id.algorithm).hexdigest() == diff_id.hex
+        try:
+            # What a rehash found changed may still be right in the page cache.
+            found_changed = (diff_id, os.fstat(fd).st_ino) in self.store.changed()
+            return not found_changed and digest_of(fd, diff_id.algorithm) == diff_id
+        finally:
+            os.close(fd)
 
     def _layer(self, descriptor: Descriptor, diff_id: Digest) -> None:
         try:

@@ -4,6 +4,7 @@
     <store>/host/state                     the host's memory (policy.hoststate), replaced whole
     <store>/host/list, <store>/host/date   the revocation list and its date
     <store>/host/registries/<name>         account, secret and certificate authority, 0600
+    <store>/host/settings                  what its operator chose (runtime.settings)
     <store>/host/lock                      held while any of it changes
     <store>/host/synced                    when the registries were last asked
 
@@ -46,6 +47,7 @@ from policy.trust import Trust, check_number
 from runtime.api import Statements
 from runtime.errors import HostError
 from runtime.ownfiles import read_owned, replace_file, stamp
+from runtime.settings import HostSettings, read_settings, write_settings
 from runtime.store import Store
 
 FORMATS: Final = frozenset({(READER_VERSION, FORMAT_VERSION)})
@@ -130,6 +132,24 @@ class Host:
         if not (store.host / "trust.json").exists():
             raise HostError(f"host: {store.path} holds no trust.json: this host is not enrolled")
         return host
+
+    # What its operator chose
+
+    def settings(self) -> HostSettings:
+        """The settings of this host.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        return read_settings(self.store.host / "settings")
+
+    def set(self, settings: HostSettings) -> None:
+        """Keep the settings for every start from now on.
+
+        Raises:
+            StoreError: e.g. the disk is full.
+        """
+        write_settings(self.store.host / "settings", settings)
 
     # What is believed
 

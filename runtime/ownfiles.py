@@ -63,8 +63,10 @@ def read_owned(path: Path, *, limit: int, what: str) -> bytes:
             raise StoreError(f"{what}: {path}: {error.strerror}") from error
 
 
-def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Make `path` hold `content`, whole and on disk, or leave it as it was.
+
+    What is not `durable` may be lost or cut short when the power goes.
 
     Raises:
         StoreError: e.g. the disk is full.
@@ -75,9 +77,11 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         unfinished.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()

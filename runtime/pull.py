@@ -188,6 +188,7 @@ class _Puller:
             config_facts=subject.config_facts,
             pulled=whole_seconds(self.clock()),
         )
+        self.host.store.protect(record)
         self.host.store.write_image(record, found.documents)
         if statement is not None:
             self.host.store.write_tag(self.reference, statement)

@@ -4,13 +4,15 @@
     layers/<diff_id>.tar        a layer's uncompressed tar, 0444
     listings/<diff_id>          what the confined reader found in it (ocispec.listing); may be lost
     indexes/<digest>            a root index
+    seals/<digest>              that a layer or root index was hashed, and when (runtime.seals); may be lost
+    changed                     which files a rehash found changed (runtime.changed)
     images/<key>/               record, manifest, config, clearance; index and index-clearance if there are
     tags/<key>                  the signed statement of what a tag served when it was pulled
     work/RANDOM/                what a pull has not finished; held by its flock
     host/                       trust.json, revocation list, memory and registries (runtime.host)
     empty/                      the root of confined children
 
-A file gets its name when all of it is on disk. What has a name is not proven by that: every start hashes it again.
+A file gets its name when all of it is on disk. What has a name is not proven by that: every start does that again.
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ from ocispec.manifest import MAX_MANIFEST
 from ocispec.reference import Reference
 from policy.dsse import MAX_ENVELOPE
 from runtime import images
+from runtime.changed import FileName, read_changed, write_changed
 from runtime.errors import StoreError
 from runtime.images import ImageRecord
+from runtime.linux import verity
 from runtime.ownfiles import open_owned, publish, read_owned, replace_file, stamp
 
 DEFAULT_STORE: Final = Path("/var/lib/pratique")
 MAX_LISTING: Final = 512 * 1024 * 1024
 
-_FOLDERS: Final = ("layers", "listings", "indexes", "images", "tags", "work", "host", "empty")
+_FOLDERS: Final = ("layers", "listings", "indexes", "seals", "images", "tags", "work", "host", "empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,11 @@ class Store:
         """An empty folder."""
         return self.path / "empty"
 
+    @property
+    def seals(self) -> Path:
+        """The folder of seals."""
+        return self.path / "seals"
+
     # Locks
 
     @contextmanager
@@ -136,6 +145,12 @@ class Store:
                 raise StoreError(f"store {self.path}: {error.strerror}") from error
             held.callback(shutil.rmtree, folder, ignore_errors=True)
             yield folder
+
+    @contextmanager
+    def rehashing(self) -> Iterator[None]:
+        """Nobody else writes the list of changed files, and nothing is removed meanwhile."""
+        with self.shared(), self._folder_lock(self.seals, fcntl.LOCK_EX):
+            yield
 
     # Layers and root indexes
 
@@ -178,6 +193,36 @@ class Store:
             StoreError: e.g. the disk is full.
         """
         publish(fd, unfinished, self.index(digest))
+
+    def protect(self, record: ImageRecord) -> None:
+        """Have the file system check the image's files as they are read, where it can (fs-verity)."""
+        openers = ((self.open_index, record.root_index), *((self.open_layer, diff_id) for diff_id in record.diff_ids))
+        for opener, digest in openers:
+            fd = opener(digest)
+            try:
+                verity.enable(fd)
+            finally:
+                os.close(fd)
+
+    def changed(self) -> frozenset[FileName]:
+        """The files that a rehash found changed.
+
+        Raises:
+            StoreError: the list is damaged.
+        """
+        return read_changed(self.path / "changed")
+
+    def write_changed(self, files: Iterable[FileName]) -> None:
+        """Keep which files a rehash found changed.
+
+        Raises:
+            StoreError: e.g. the disk is full.
+        """
+        write_changed(self.path / "changed", files)
+
+    def changed_stamp(self) -> tuple[int, int, int]:
+        """Changes whenever another file is found changed."""
+        return stamp(self.path / "changed")
 
     def listing(self, diff_id: Digest) -> bytes | None:
         """What the reader found in a layer, if it was kept; to be checked by ocispec.listing.load."""
@@ -320,6 +365,7 @@ class Store:
             freed_layers = self._keep_only("layers", {f"{name}.tar" for name in layers})
             freed_indexes = self._keep_only("indexes", indexes)
             freed_listings = self._keep_only("listings", layers)
+            self._keep_only("seals", layers | indexes)
         return Pruned(
             images=tuple(record.name for record in gone),
             layers=len(freed_layers),

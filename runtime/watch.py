@@ -63,7 +63,8 @@ class Watcher:
         with contextlib.suppress(SpecError, StoreError, TrustError):
             # What is refused there stays refused, and what is stored stays: the proof below decides.
             self.host.sync_if_due(now, self.sync_every, access=QUICK)
-        stamp = (self.host.stamp(), self.host.store.clearance_stamp(self.proven.record))
+        store = self.host.store
+        stamp = (self.host.stamp(), store.clearance_stamp(self.proven.record), store.changed_stamp())
         if stamp != self._seen or self._until is None or now >= self._until:
             self._look(now)
             self._seen = stamp
@@ -104,12 +105,17 @@ class Watcher:
 def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple[Refused, RunTerms]:
     """Prove what runs once more: the proof, or why it fails and what the policy does about that.
 
-    Its bytes were proven when it started and are mounted; whether they still are the same is fs-verity's to say.
+    Its bytes were proven when it started and are mounted; that they changed since is what a rehash finds, and counts as
+    if its image were revoked.
     The policy is the one in the clearance that the store holds now, which was renewed under it; where that cannot be
     proven, the one that it started under still says what happens.
     """
     record = proven.record
     try:
+        changed = sorted(str(digest) for digest, _ in proven.files & host.store.changed())
+        if changed:
+            refused = Refused(code="files-changed", subject=record.name, detail=f"on the disk: {', '.join(changed)}")
+            return refused, proven.policy.running.revoked
         view = host.view(now)
         verified = verify_clearance(
             host.store.clearance(record), subject=record.subject(record.root_index), host=view, now=now

@@ -8,6 +8,11 @@ pratique host sync
     asks every registry for newer trust, revocation list and policy floors
 pratique host report
     tells every registry what runs here, so that its retention keeps it; to be called every hour or so
+pratique host set --depth always
+    how the bytes of an image are proven at each start: `always` hashes all of them; `sealed`, the default, hashes
+    once a day and proves in between that nobody touched the files
+pratique host rehash
+    hashes what the store holds, past all caches, and says what was changed on the disk; to be called every few hours
 pratique host show
     what this host believes: trust, numbers it has seen, and until when it can start images offline
 """
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +31,16 @@ from pratique.exits import Exit, UsageError
 from pratique.output import as_json, line
 
 if TYPE_CHECKING:
+    from ocispec.strictjson import JsonValue
     from runtime.host import Host
 
 
+DEPTHS = ("always", "sealed")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare `enrol`, `sync`, `report` and `show`."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="enrol|sync|report|show")
+    """Declare `enrol`, `sync`, `report`, `set`, `rehash` and `show`."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="enrol|sync|report|set|rehash|show")
     enrol = verbs.add_parser("enrol", help="believe a trust.json, and pull from a registry")
     enrol.add_argument("registry", metavar="REGISTRY", help="host[:port], as trust.json lists it")
     enrol.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trust.json, brought by hand")
@@ -45,13 +55,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", help="what this host believes, and until when it starts images offline")
     report = verbs.add_parser("report", help="tell the registries what runs here")
     hosting.add_state(report)
-    for verb in (enrol, sync, report, show):
+    choose = verbs.add_parser("set", help="choose how deep the bytes of an image are looked at, at each start")
+    choose.add_argument("--depth", choices=DEPTHS, required=True, help="always, or sealed (the default)")
+    again = verbs.add_parser("rehash", help="hash what the store holds, and say what was changed on the disk")
+    again.add_argument("--all", action="store_true", help="also what was hashed within the last twelve hours")
+    hosting.add_state(again)
+    for verb in (enrol, sync, report, choose, again, show):
         hosting.add_store(verb)
         shared.add_json(verb)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Enrol, sync, report or show."""
+    """Do what the verb says."""
     match arguments.verb:
         case "enrol":
             return _enrol(arguments)
@@ -59,6 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
             return _sync(hosting.open_host(arguments), arguments)
         case "report":
             return _report(hosting.open_host(arguments), arguments)
+        case "set":
+            return _set(hosting.open_host(arguments), arguments)
+        case "rehash":
+            return _rehash(hosting.open_host(arguments), arguments)
         case _:
             return _show(hosting.open_host(arguments), arguments)
 
@@ -129,6 +148,43 @@ def _report(host: Host, arguments: argparse.Namespace) -> int:
     return Exit.FAILED if any(each.error for each in told) else Exit.FINE
 
 
+def _set(host: Host, arguments: argparse.Namespace) -> int:
+    from runtime.settings import Depth, HostSettings
+
+    settings = HostSettings(depth=Depth(arguments.depth))
+    host.set(settings)
+    if arguments.json:
+        as_json({"depth": settings.depth.value})
+    else:
+        line(f"depth of a start's look at bytes: {settings.depth}")
+    return Exit.FINE
+
+
+def _rehash(host: Host, arguments: argparse.Namespace) -> int:
+    from runtime.container import list_containers
+    from runtime.rehash import DUE, rehash
+
+    done = rehash(host.store, due=timedelta(0) if arguments.all else DUE)
+    containers = [found for found in list_containers(arguments.state) if found.status != "exited"]
+    shown: list[JsonValue] = []
+    if not arguments.json:
+        line(f"{done.hashed} files hashed, {done.sealed} hashed lately, {len(done.damaged)} damaged")
+    for each in done.damaged:
+        images = [record.name for record in each.images]
+        manifests = {str(record.manifest) for record in each.images}
+        running = [str(found.name) for found in containers if found.shown.digest in manifests]
+        shown.append({"digest": str(each.digest), "detail": each.detail, "images": [*images], "containers": [*running]})
+        if not arguments.json:
+            line(f"damaged: {each.digest}: {each.detail}", to=sys.stderr)
+            for name in images:
+                line(f"  image:     {name} (pratique pull {name})", to=sys.stderr)
+            for name in running:
+                line(f"  container: {name} runs from it", to=sys.stderr)
+    if arguments.json:
+        as_json({"hashed": done.hashed, "sealed": done.sealed, "damaged": shown})
+    return Exit.DENIED if done.damaged else Exit.FINE
+
+
 def _show(host: Host, arguments: argparse.Namespace) -> int:
     from policy.errors import TrustError
     from policy.times import format_time
@@ -152,6 +208,7 @@ def _show(host: Host, arguments: argparse.Namespace) -> int:
         "trust": f"version {trust.root.version}, digest {trust.digest}, until {format_time(trust.root.expires)}",
         "revocation list": listed,
         "highest signed time": format_time(state.highest_time) if state.highest_time is not None else "none yet",
+        "depth of starts": host.settings().depth.value,
         "last asked": format_time(synced) if synced is not None else "never",
     }
     if arguments.json:

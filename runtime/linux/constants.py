@@ -105,6 +105,11 @@ LOOP_CLR_FD: Final = 0x4C01
 LOOP_CONFIGURE: Final = 0x4C0A
 LOOP_CTL_GET_FREE: Final = 0x4C82
 
+# linux/fsverity.h
+FS_IOC_ENABLE_VERITY: Final = 0x40806685
+FS_IOC_MEASURE_VERITY: Final = 0xC0046686
+FS_VERITY_HASH_ALG_SHA256: Final = 1
+
 # linux/sockios.h, linux/if.h
 SIOCGIFFLAGS: Final = 0x8913
 SIOCSIFFLAGS: Final = 0x8914

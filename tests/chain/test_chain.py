@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ocispec.digest import Digest
 from tests.chain.stage import Chain, app_image, base_image
 
 pytestmark = pytest.mark.root
@@ -28,6 +29,7 @@ def test_from_push_to_revocation(chain: Chain) -> None:
         assert pulled["level"] == "application"
         desk.fine("verify", app)
         _runs(chain, app)
+        _rehashed(chain, built.diff_ids[1])
         _revoked(chain, app, built.digest)
     finally:
         desk.pratique("rm", "--force", "chain-web")
@@ -53,6 +55,23 @@ def _runs(chain: Chain, app: str) -> None:
     assert seen.splitlines() == ["pid 1", "host web-1", "capabilities 0000000000000000", "root read-only"]
     (shown,) = (each for each in json.loads(desk.fine("ps", "--json")) if each["name"] == "chain-web")
     assert (shown["status"], shown["level"], shown["memory"]) == ("running", "application", 32 << 20)
+
+
+def _rehashed(chain: Chain, diff_id: Digest) -> None:
+    desk = chain.desk
+    assert json.loads(desk.fine("host", "set", "--depth", "always", "--json")) == {"depth": "always"}
+    assert json.loads(desk.fine("host", "show", "--json"))["depth_of_starts"] == "always"
+    desk.fine("host", "set", "--depth", "sealed")
+    assert json.loads(desk.fine("host", "rehash", "--all", "--json"))["damaged"] == []
+    # A layer that is missing is one that nothing new starts from; what runs has it open.
+    layer = desk.store / "layers" / f"{diff_id.hex}.tar"
+    layer.rename(layer.with_suffix(".gone"))
+    found = desk.pratique("host", "rehash", "--json")
+    layer.with_suffix(".gone").rename(layer)
+    assert found.code == 3, found
+    (damaged,) = json.loads(found.out)["damaged"]
+    assert (damaged["digest"], damaged["containers"]) == (str(diff_id), ["chain-web"])
+    assert "0 damaged" in desk.fine("host", "rehash")
 
 
 def _revoked(chain: Chain, app: str, digest: object) -> None:
