@@ -180,6 +180,7 @@ class Launch:
         return HostFacts(
             hierarchies=find_hierarchies(),
             last_capability=last_capability(),
+            scaffold_point=str(self.store.path / "parts"),
             root_point=str(self.store.path / "root"),
             files_point=str(self.store.path / "files"),
             masked=tuple(("sys", f"devices/system/cpu/{path.parent.name}/{path.name}") for path in throttles),

@@ -1,7 +1,8 @@
 """The operations of a sandbox that mount: its root, the kernel's file systems, what was asked for, what is covered.
 
-Everything happens in the container's own mount namespace, by descriptor, and before the root changes. Places
-in the image are untrusted: they are looked up under the rules of `runtime.linux.mounts`.
+Everything happens in the container's own mount namespace, by descriptor, and before the root changes. What needs no
+image is built on a scaffold first, and moved into the root later: a process can wait in between for an image to come.
+Places in the image are untrusted: they are looked up under the rules of `runtime.linux.mounts`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,45 @@ class PrivateMounts:
 
     def execute(self, kernel: Kernel, stage: Stage) -> None:
         kernel.mount_setattr(c.AT_FDCWD, "/", flags=c.AT_RECURSIVE, propagation=c.MS_PRIVATE)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Scaffold:
+    """An empty file system to build on, attached at a folder of the host: mounts are made on attached ones only.
+
+    Before Linux 6.15 nothing can be attached to a mount that is attached nowhere.
+    """
+
+    mount_point: str
+    folders: tuple[str, ...]
+
+    def describe(self) -> str:
+        return "put up a scaffold"
+
+    def execute(self, kernel: Kernel, stage: Stage) -> None:
+        top = filesystem(kernel, "tmpfs", (("mode", "0700"), ("size", "4k")), SILENT)
+        with closing(kernel, folder(kernel, self.mount_point)) as place:
+            kernel.move_mount(top, place)
+        for name in self.folders:
+            kernel.mkdirat(top, name, 0o700)
+        stage["scaffold"] = top
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class MoveIn:
+    """Move what was built on the scaffold to places that must be plain folders of the image (X4, X5).
+
+    A link there, absolute or relative, is refused: CVE-2023-27561, CVE-2026-41579.
+    """
+
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"move {', '.join(f'/{name}' for name in self.names)} into the root"
+
+    def execute(self, kernel: Kernel, stage: Stage) -> None:
+        for name in self.names:
+            attach(kernel, stage[name], stage["root"], name)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -80,10 +120,7 @@ class WritableRoot:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MountKernelFiles:
-    """Mount a file system of the kernel at a place that must be a plain folder of the image (X4, X5).
-
-    A link there, absolute or relative, is refused: CVE-2023-27561, CVE-2026-41579.
-    """
+    """Mount a file system of the kernel on the scaffold, or on another one of them."""
 
     name: str
     fstype: str
@@ -283,8 +320,8 @@ class PivotRoot:
 def _attach_asked(kernel: Kernel, stage: Stage, mount: int, target: str, *, create: bool) -> None:
     """Attach what a user asked for at a path of the container, whose links lead nowhere outside of it.
 
-    Not over the root, and not into the kernel's own file systems: a bind over /proc would hide what the
-    sandbox writes there (X4, CVE-2019-16884).
+    Not over the root, and not into the kernel's own file systems, nor over what covers parts of them: a bind over /proc
+    would hide what the sandbox writes there (X4, CVE-2019-16884).
     """
     root = stage["root"]
     is_folder = stat.S_ISDIR(kernel.fstat(mount).st_mode)
@@ -292,6 +329,7 @@ def _attach_asked(kernel: Kernel, stage: Stage, mount: int, target: str, *, crea
         here, top = kernel.fstat(place), kernel.fstat(root)
         if (here.st_dev, here.st_ino) == (top.st_dev, top.st_ino):
             raise OSError(errno.EINVAL, "it is the container's root", target)
-        if kernel.fstatfs_type(place) in _KERNEL_FILES:
+        inside = f"{kernel.path_of(place)}/".removeprefix(kernel.path_of(root))
+        if kernel.fstatfs_type(place) in _KERNEL_FILES or inside.startswith(("/proc/", "/sys/")):
             raise OSError(errno.EINVAL, "it lies in a file system of the kernel", target)
         kernel.move_mount(mount, place)

@@ -30,7 +30,7 @@ class Stage:
     """The descriptors of one start, by name.
 
     The launcher provides `image`, `bind:N`, `program`, `go`, `errors`, `stdout` and `stderr`, and `stdin` if
-    there is input; operations add `root`, `proc`, `sys` and `dev`.
+    there is input; operations add `scaffold`, `proc`, `sys` and `dev`, and then `root`.
     """
 
     fds: dict[str, int] = field(default_factory=dict)
@@ -87,19 +87,39 @@ class AwaitCgroup:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Loopback:
+    """A network of its own has only a loopback interface, and that is down at first."""
+
+    def describe(self) -> str:
+        return "switch on the loopback interface"
+
+    def execute(self, kernel: Kernel, stage: Stage) -> None:
+        kernel.raise_loopback()
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AwaitWord:
+    """Wait until the launcher has written down what this start is, and has set its limits."""
+
+    def describe(self) -> str:
+        return "wait for the launcher's word"
+
+    def execute(self, kernel: Kernel, stage: Stage) -> None:
+        if kernel.read(stage["go"], 1) != b"W":
+            raise OSError(errno.ECANCELED, "the launcher ended")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Names:
-    """The host name, and a network of its own with only a loopback interface."""
+    """The host name."""
 
     hostname: str
-    loopback: bool
 
     def describe(self) -> str:
         return f"set the host name {self.hostname}"
 
     def execute(self, kernel: Kernel, stage: Stage) -> None:
         kernel.sethostname(self.hostname)
-        if self.loopback:
-            kernel.raise_loopback()
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

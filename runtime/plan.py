@@ -1,11 +1,14 @@
 """From a start request and facts about the host to the operations of a sandbox. Pure: no I/O, no clock.
 
-The order is the point, and it is asserted without root:
+The order is the point, and it is asserted without root. The first half needs no image, and is all that a start
+needs before it is known what starts:
 
-(1) leave the launcher behind, (2) cut off the mounts, (3) attach the root, (4) mount what the kernel and the
-runtime provide, (5) mount what the request asks for, (6) join the cgroups and show them, (7) cover and
-protect kernel files, (8) change the root, (9) name the host, (10) close all descriptors but five, (11) enter
-the working directory, (12) bounds, privileges and the filter, (13) execute.
+(1) leave the launcher behind, (2) cut off the mounts, (3) mount what the kernel provides, on a scaffold, (4) join the
+cgroups and show them, (5) cover and protect kernel files;
+
+(6) attach the root, (7) move those mounts into it, and show the container's own files, (8) mount what the request
+asks for, (9) change the root, (10) name the host, (11) wait for the word, (12) close all descriptors but five,
+(13) enter the working directory, (14) bounds, privileges and the filter, (15) execute.
 """
 
 from __future__ import annotations
@@ -28,20 +31,24 @@ from runtime.mountops import (
     MountCgroups,
     MountKernelFiles,
     MountTmpfs,
+    MoveIn,
     PivotRoot,
     PrivateMounts,
     ReadOnlyPaths,
     ReadOnlyRoot,
+    Scaffold,
     WritableRoot,
 )
 from runtime.ops import (
     AwaitCgroup,
+    AwaitWord,
     Bounds,
     DropPrivileges,
     EnterFolder,
     Execute,
     Isolate,
     KeepDescriptors,
+    Loopback,
     Names,
     Operation,
 )
@@ -73,8 +80,9 @@ class HostFacts:
 
     hierarchies: Hierarchies
     last_capability: int
+    scaffold_point: str
+    """Three empty folders of ours: to build on, and to attach the container's root and its small files on."""
     root_point: str
-    """Two empty folders of ours, to attach the container's root and its small files on."""
     files_point: str
     masked: tuple[tuple[str, str], ...] = ()
     """More to cover, e.g. the thermal state of each processor."""
@@ -90,17 +98,39 @@ class Plan:
     namespaces: int
     limits: Limits
     operations: tuple[Operation, ...]
+    prepared: int
+    """So many of the operations, the first ones, are the same for every request (`preparation`)."""
 
     def describe(self) -> tuple[str, ...]:
         """One line an operation."""
         return tuple(operation.describe() for operation in self.operations)
 
 
+def preparation(host: HostFacts, *, own_network: bool) -> tuple[Operation, ...]:
+    """The operations that need no request: the first half of each plan."""
+    return (
+        Isolate(),  # (1)
+        PrivateMounts(),  # (2)
+        *_kernel_mounts(host),  # (3)
+        *((Loopback(),) if own_network else ()),
+        AwaitCgroup(),  # (4)
+        _cgroup_mounts(host.hierarchies),
+        MaskPaths(MASKED + host.masked),  # (5)
+        ReadOnlyPaths(READ_ONLY),
+    )
+
+
+def namespaces(*, own_network: bool) -> int:
+    """CLONE_* flags of the first process."""
+    return NAMESPACES | (c.CLONE_NEWNET if own_network else 0)
+
+
 def plan(request: StartRequest, host: HostFacts, seccomp: bytes) -> Plan:
     """The plan for `request` on `host`, with this compiled filter."""
     own_network = request.network == "none"
+    before = preparation(host, own_network=own_network)
     return Plan(
-        namespaces=NAMESPACES | (c.CLONE_NEWNET if own_network else 0),
+        namespaces=namespaces(own_network=own_network),
         limits=Limits(
             memory=request.memory,
             pids=request.pids,
@@ -108,23 +138,20 @@ def plan(request: StartRequest, host: HostFacts, seccomp: bytes) -> Plan:
             cpu_period=CPU_PERIOD,
             devices=DEFAULT_RULES,
         ),
+        prepared=len(before),
         operations=(
-            Isolate(),  # (1)
-            PrivateMounts(),  # (2)
-            _root(request, host),  # (3)
-            *_kernel_mounts(),  # (4)
+            *before,
+            _root(request, host),  # (6)
+            MoveIn(("proc", "sys", "dev")),  # (7)
             _host_files(request, host),
-            *_asked_mounts(request),  # (5)
-            AwaitCgroup(),  # (6)
-            _cgroup_mounts(host.hierarchies),
-            MaskPaths(MASKED + host.masked),  # (7)
-            ReadOnlyPaths(READ_ONLY),
-            PivotRoot(),  # (8)
-            Names(hostname=_hostname(request), loopback=own_network),  # (9)
-            KeepDescriptors(trampoline=not host.reaper),  # (10)
-            EnterFolder(path=request.process.cwd, create=request.root.writable),  # (11)
-            *_confinement(request, host, seccomp),  # (12)
-            Execute(argv=request.process.argv, env=request.process.env, reaper=host.reaper),  # (13)
+            *_asked_mounts(request),  # (8)
+            PivotRoot(),  # (9)
+            Names(_hostname(request)),  # (10)
+            AwaitWord(),  # (11)
+            KeepDescriptors(trampoline=not host.reaper),  # (12)
+            EnterFolder(path=request.process.cwd, create=request.root.writable),  # (13)
+            *_confinement(request, host, seccomp),  # (14)
+            Execute(argv=request.process.argv, env=request.process.env, reaper=host.reaper),  # (15)
         ),
     )
 
@@ -155,15 +182,16 @@ def _root(request: StartRequest, host: HostFacts) -> Operation:
     return WritableRoot(host.root_point, root_attributes(request), request.root.upper_max)
 
 
-def _kernel_mounts() -> tuple[Operation, ...]:
+def _kernel_mounts(host: HostFacts) -> tuple[Operation, ...]:
     terminals: Options = (("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"), ("newinstance", None))
     devices: Options = (("mode", "0755"), ("size", "64k"))
     shared: Options = (("mode", "1777"), ("size", "64m"))
     quiet = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
     return (
-        MountKernelFiles("proc", "proc", "root", "proc", (), SILENT),
-        MountKernelFiles("sys", "sysfs", "root", "sys", (), SILENT | c.MOUNT_ATTR_RDONLY),
-        MountKernelFiles("dev", "tmpfs", "root", "dev", devices, c.MOUNT_ATTR_NOSUID),
+        Scaffold(host.scaffold_point, ("proc", "sys", "dev")),
+        MountKernelFiles("proc", "proc", "scaffold", "proc", (), SILENT),
+        MountKernelFiles("sys", "sysfs", "scaffold", "sys", (), SILENT | c.MOUNT_ATTR_RDONLY),
+        MountKernelFiles("dev", "tmpfs", "scaffold", "dev", devices, c.MOUNT_ATTR_NOSUID),
         DeviceNodes(nodes=_NODES, folders=("pts", "shm", "mqueue"), links=_LINKS),
         MountKernelFiles("pts", "devpts", "dev", "pts", terminals, quiet),
         MountKernelFiles("shm", "tmpfs", "dev", "shm", shared, SILENT),

@@ -84,7 +84,7 @@ def spawn(request: StartRequest, plan: Plan, group: Group, reaper_fd: int | None
                 owned.close(fd)
             _attach(group, pid)
             with contextlib.suppress(BrokenPipeError):  # it has failed, and its report says how
-                os.write(go, b"G")
+                os.write(go, b"GW")  # its limits are set, and its record is written
             _await_execve(report, plan.operations)
         except BaseException:
             _end(pidfd)

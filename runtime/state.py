@@ -1,7 +1,7 @@
 """The state folder: one folder a container, who holds it, and what is written there.
 
     <state>/lock                      taken to make, remove or reconcile a container's folder
-    <state>/root, <state>/files       empty; mount points inside private namespaces
+    <state>/parts, root, files        empty; mount points inside private namespaces
     <state>/cache/                    compiled filters
     <state>/containers/NAME/lock      held by the supervisor and its guard for as long as the container lives
     <state>/containers/NAME/state     what `ps` shows, replaced whole
@@ -28,6 +28,7 @@ from runtime.errors import NameTakenError, NoSuchContainerError, RequestError, S
 from runtime.model import ContainerId, StopReason
 from runtime.record import Container, from_json, reason_from_json, reason_to_json, to_json
 
+FOLDERS: Final = ("cache", "parts", "root", "files")
 DEFAULT_STATE: Final = Path("/run/pratique")
 
 
@@ -71,7 +72,7 @@ class StateStore:
         """
         path = path.absolute()
         try:
-            for folder in (path, path / "containers", path / "cache", path / "root", path / "files"):
+            for folder in (path, path / "containers", *(path / name for name in FOLDERS)):
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir(mode=0o700, parents=folder == path)
             found = path.lstat()

@@ -253,6 +253,11 @@ def fstat(fd: int) -> os.stat_result:
     return os.fstat(fd)
 
 
+def path_of(fd: int) -> str:
+    """The path of an open file as this process sees it now: for a place in a mount namespace that is nobody else's."""
+    return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
 def fstatfs_type(fd: int) -> int:
     """The magic number of the file system that `fd` lies on (linux/magic.h)."""
     buffer = ctypes.create_string_buffer(256)

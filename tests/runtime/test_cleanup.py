@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 
 _ = cleared  # an autouse fixture, used here as well
 REQUEST = StartRequest(name=ContainerId("x"), root=Root(index_fd=0), process=Process(argv=("x",)))
-FACTS = HostFacts(hierarchies=Hierarchies(), last_capability=40, root_point="/r", files_point="/f")
+FACTS = HostFacts(hierarchies=Hierarchies(), last_capability=40, scaffold_point="/p", root_point="/r", files_point="/f")
 STEPS = plan(REQUEST, FACTS, b"").describe()
 
 

@@ -30,7 +30,13 @@ HYBRID = Hierarchies(
     },
     v2=Path("/cg/unified"),
 )
-FACTS = HostFacts(hierarchies=HYBRID, last_capability=40, root_point="/state/root", files_point="/state/files")
+FACTS = HostFacts(
+    hierarchies=HYBRID,
+    last_capability=40,
+    scaffold_point="/state/parts",
+    root_point="/state/root",
+    files_point="/state/files",
+)
 REAL: Kernel = syscalls
 """The real system calls are an implementation of the Protocol: mypy looks at this line."""
 
@@ -47,6 +53,7 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[object, ...]]] = []
         self._next = 100
+        self._words = iter((b"G", b"W"))
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
@@ -66,8 +73,8 @@ class Recorder:
                     (stat.S_IFCHR | 0o666, self._next, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, device)
                 )
             case "read":
-                return b"G"
-            case "getcwd":
+                return next(self._words)
+            case "getcwd" | "path_of":
                 return "/"
             case "executable":
                 return True
@@ -95,21 +102,25 @@ def test_the_plan_says_what_it_does() -> None:
     assert made.describe() == (
         "leave the launcher's session, signals and keyring",
         "make all mounts private",
-        "attach the image, read-only",
-        "mount proc at proc of root",
-        "mount sysfs at sys of root",
-        "mount tmpfs at dev of root",
+        "put up a scaffold",
+        "mount proc at proc of scaffold",
+        "mount sysfs at sys of scaffold",
+        "mount tmpfs at dev of scaffold",
         "make device nodes in /dev",
         "mount devpts at pts of dev",
         "mount tmpfs at shm of dev",
         "mount mqueue at mqueue of dev",
-        "show /etc/hosts, /etc/hostname, /etc/resolv.conf",
+        "switch on the loopback interface",
         "join the cgroup and its namespace",
         "mount its own cgroups, read-only, at /sys/fs/cgroup",
         "cover the masked paths of /proc and /sys",
         "make paths of /proc read-only",
+        "attach the image, read-only",
+        "move /proc, /sys, /dev into the root",
+        "show /etc/hosts, /etc/hostname, /etc/resolv.conf",
         "change the root",
         "set the host name box",
+        "wait for the launcher's word",
         "close all other descriptors",
         "enter the working directory /",
         "set 0 resource limits",
