@@ -13,30 +13,27 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 from runtime import errors
 from runtime.errors import ContainerError, HostError
+from runtime.facts import facts_for, host_facts
 from runtime.filters import filter_for
 from runtime.guard import GuardPost, keep_only
+from runtime.life import Attached, Life, signals
 from runtime.linux import syscalls
-from runtime.linux.capabilities import NAMES, held, last_capability, mask
-from runtime.linux.cgroups import find_hierarchies
 from runtime.linux.owned import Owned
-from runtime.log import LogWriter, timestamp
 from runtime.model import ContainerId, StartRequest, StopReason
-from runtime.plan import HostFacts, Plan, plan
+from runtime.plan import Plan, plan
 from runtime.reaper import open_reaper
 from runtime.record import Container
 from runtime.spawn import Running, spawn
-from runtime.state import DEFAULT_STATE, Claim, StateStore, clear, process_start
-from runtime.supervise import FORWARDED, Ended, Forward, Supervisor, Watch
+from runtime.state import DEFAULT_STATE, Claim, StateStore
+from runtime.supervise import Ended, Forward, Watch
 
 DEFAULT_PARENT: Final = "pratique"
 """The cgroup that the groups of all containers of DEFAULT_STATE lie in."""
@@ -44,8 +41,6 @@ MAX_ARGV: Final = 64
 """Arguments of a command line that the state remembers."""
 _PATIENCE: Final = 0.2
 """Seconds that a thread may take to end after it was joined."""
-_PROCESSORS: Final = Path("/sys/devices/system/cpu")
-_RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
 def run(
@@ -103,7 +98,7 @@ class Launch:
     def foreground(self) -> int:
         """Start it and supervise it here."""
         forward = Forward({"stdout": 1, "stderr": 2})
-        ended = self._whole_life(lambda: None, forward, stdin=0 if self.request.stdin else None)
+        ended = self._whole_life(lambda: None, forward, 0 if self.request.stdin else None)
         if ended.reason is not None and self.on_stop is not None:
             self.on_stop(ended.reason)
         return ended.exit_code
@@ -138,7 +133,7 @@ class Launch:
                 for fd in (report, *image):
                     os.close(fd)
 
-            self._whole_life(started, None, stdin=None)
+            self._whole_life(started, None, None)
         except ContainerError as error:
             _tell(report, error)
         except BaseException as error:
@@ -153,72 +148,47 @@ class Launch:
             reaper, reaper_fd = open_reaper() if request.init else ("", None)
             if reaper_fd is not None:
                 owned.add(reaper_fd)
-            planned = plan(request, self._facts(reaper), self._filter())
+            planned = plan(request, facts_for(request, host_facts(self.store), reaper), self._filter())
             claim = self.store.claim(request.name)
+            life = self._life(claim)
             try:
-                container = self._begin(claim)
+                container = self._begin(life)
             except BaseException:
                 claim.release(remove=True)
                 raise
             guards = GuardPost(claim, container)
+            life = replace(life, idle=guards.look, last=guards.dismiss)
             try:
                 running = self._start(container, planned, reaper_fd)
             except BaseException:
-                self._abandon(claim, container, guards)
+                life.abandon(container)
                 raise
-        return self._see_through(claim, container, guards, running, started, forward, stdin)
+        with signals() as wake:
+            caller = Attached(signals=wake, forward=forward, stdin=stdin)
+            return life.see_through(container, running, started, caller)
 
-    def _facts(self, reaper: str) -> HostFacts:
-        throttles = list(_PROCESSORS.glob("cpu[0-9]*/thermal_throttle"))
-        resolv_conf = b""
-        if self.request.network == "host":
-            with contextlib.suppress(OSError):
-                resolv_conf = _RESOLV_CONF.read_bytes()[: 64 * 1024]
-        if lacking := mask(self.request.process.capabilities) & ~held():
-            names = ", ".join(name for number, name in enumerate(NAMES) if lacking >> number & 1)
-            raise HostError(f"capabilities {names}: this process does not have them to give")
-        return HostFacts(
-            hierarchies=find_hierarchies(),
-            last_capability=last_capability(),
-            scaffold_point=str(self.store.path / "parts"),
-            root_point=str(self.store.path / "root"),
-            files_point=str(self.store.path / "files"),
-            masked=tuple(("sys", f"devices/system/cpu/{path.parent.name}/{path.name}") for path in throttles),
-            resolv_conf=resolv_conf,
-            reaper=reaper,
+    def _life(self, claim: Claim) -> Life:
+        return Life(
+            request=self.request,
+            claim=claim,
+            cgroup_parent=self.cgroup_parent,
+            detached=self.detach,
+            watch=self.watch,
+            watch_interval=self.watch_interval,
         )
 
     def _filter(self) -> bytes:
         capabilities = self.request.process.capabilities
         return filter_for(self.request.seccomp, capabilities=capabilities, cache=self.store.path / "cache")
 
-    def _begin(self, claim: Claim) -> Container:
-        """Write the first record. From here on, whoever finds the folder without a holder can clear up."""
-        request = self.request
-        container = Container(
-            name=request.name,
-            status="starting",
-            created=timestamp(time.time()),
-            supervisor=os.getpid(),
-            argv=tuple(_printable(argument) for argument in request.process.argv[:MAX_ARGV]),
-            shown=request.shown,
-            hostname=request.hostname or str(request.name),
-            network=request.network,
-            memory=request.memory,
-            pids=request.pids,
-            cpu=request.cpu,
-            stop_signal=request.stop_signal,
-            stop_grace=request.stop_grace,
-            cgroup_parent=self.cgroup_parent,
-            detached=self.detach,
-            keep=request.keep,
-        )
+    def _begin(self, life: Life) -> Container:
+        container = life.container()
         group = container.group
         if group.exists():
             if group.pids():
                 raise HostError(f"cgroup {group.parent}/{group.name}: it is in use")
             group.remove()
-        claim.write(container)
+        life.claim.write(container)
         return container
 
     def _start(self, container: Container, planned: Plan, reaper_fd: int | None) -> Running:
@@ -228,66 +198,6 @@ class Launch:
         except OSError as error:
             raise HostError(f"cgroup {group.parent}/{group.name}: {error}") from error
         return spawn(self.request, planned, group, reaper_fd)
-
-    def _abandon(self, claim: Claim, container: Container, guards: GuardPost) -> None:
-        with contextlib.suppress(OSError):
-            clear(container)
-        guards.dismiss()
-        claim.release(remove=True)
-
-    def _see_through(
-        self,
-        claim: Claim,
-        container: Container,
-        guards: GuardPost,
-        running: Running,
-        started: Callable[[], None],
-        forward: Forward | None,
-        stdin: int | None,
-    ) -> Ended:
-        container = replace(
-            container,
-            status="running",
-            started=timestamp(time.time()),
-            pid=running.pid,
-            pid_start=process_start(running.pid),
-        )
-        try:
-            claim.write(container)
-            with _signals() as wake:
-                started()
-                supervisor = Supervisor(
-                    request=self.request,
-                    running=running,
-                    kill=container.group.kill,
-                    log=LogWriter(claim.folder, self.request.log) if self.request.keep else None,
-                    forward=forward,
-                    stdin=stdin,
-                    watch=self.watch,
-                    watch_interval=self.watch_interval,
-                    idle=guards.look,
-                )
-                ended = supervisor.run(wake)
-        except BaseException as error:
-            failed = StopReason(code="supervisor-failed", message=f"{type(error).__name__}: {error}")
-            self._end(claim, container, guards, running, Ended(exit_code=ContainerError.exit_code, reason=failed))
-            raise
-        ended = replace(ended, reason=ended.reason or self.store.asked_stop(container.name))
-        self._end(claim, container, guards, running, ended)
-        return ended
-
-    def _end(self, claim: Claim, container: Container, guards: GuardPost, running: Running, ended: Ended) -> None:
-        """Clear up after a container that has ended, or must."""
-        clear(container)
-        with contextlib.suppress(ChildProcessError):  # in the ordinary case it was reaped already
-            os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
-        running.close()
-        if container.keep:
-            now = timestamp(time.time())
-            last = replace(container, status="exited", pid=0, finished=now)
-            claim.write(replace(last, exit_code=ended.exit_code, reason=ended.reason))
-        guards.dismiss()
-        claim.release(remove=not container.keep)
 
 
 def _alone() -> None:
@@ -300,28 +210,6 @@ def _alone() -> None:
         if time.monotonic() > deadline:
             raise HostError(f"launch: got a process of {threads} threads, expected one")
         time.sleep(0.001)
-
-
-@contextmanager
-def _signals() -> Iterator[int]:
-    """Signals for the container as bytes on a descriptor, until the block ends."""
-    with Owned() as owned:
-        wake, write = owned.pipe()
-        os.set_blocking(wake, False)
-        os.set_blocking(write, False)
-        before = {number: signal.signal(number, lambda *_: None) for number in FORWARDED}
-        previous = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        try:
-            yield wake
-        finally:
-            signal.set_wakeup_fd(previous)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _printable(argument: str) -> str:
-    """What the state file can hold of an argument that need not be UTF-8."""
-    return argument.encode("utf-8", "backslashreplace").decode()
 
 
 def _tell(report: int, error: ContainerError) -> None:

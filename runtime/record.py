@@ -45,13 +45,15 @@ class Container:
     stop_signal: int = 15
     stop_grace: float = 10.0
     cgroup_parent: str = ""
+    cgroup: str = ""
+    """The name of its cgroups below that; empty: the container's own."""
     detached: bool = False
     keep: bool = False
 
     @property
     def group(self) -> Group:
         """Its cgroups."""
-        return Group(hierarchies=find_hierarchies(), parent=self.cgroup_parent, name=str(self.name))
+        return Group(hierarchies=find_hierarchies(), parent=self.cgroup_parent, name=self.cgroup or str(self.name))
 
 
 def to_json(container: Container) -> bytes:
@@ -81,6 +83,7 @@ def to_json(container: Container) -> bytes:
             "stop_signal": container.stop_signal,
             "stop_grace_ms": round(container.stop_grace * 1000),
             "cgroup_parent": container.cgroup_parent,
+            "cgroup": container.cgroup,
             "detached": container.detached,
             "keep": container.keep,
         }
@@ -138,9 +141,15 @@ def _from_json(name: ContainerId, members: dict[str, JsonValue]) -> Container:
         stop_signal=number("stop_signal"),
         stop_grace=number("stop_grace_ms") / 1000,
         cgroup_parent=str(ContainerId(text("cgroup_parent"))),
+        cgroup=_group_name(text("cgroup")),
         detached=fields.boolean(members, "detached", what=what),
         keep=fields.boolean(members, "keep", what=what),
     )
+
+
+def _group_name(text: str) -> str:
+    """A name as the broker gives them to groups (`_` and a container's name), or none."""
+    return f"_{ContainerId(text.removeprefix('_'))}" if text else ""
 
 
 def _status(text: str, what: str) -> Status:

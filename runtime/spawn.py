@@ -12,7 +12,7 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -30,9 +30,11 @@ from runtime.plan import Plan, bind_attributes, root_attributes
 
 MAX_REPORT: Final = 4096
 """Bytes of a child's report that are read."""
-_LOWEST: Final = 10
+LOWEST: Final = 10
 """The child moves descriptors to 0-4; those it takes them from lie above."""
 _SIGKILL: Final = 9
+_STEP: Final = "step"
+_PROGRAM: Final = "program"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +60,63 @@ class Running:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A first process on its way: it executes operations, and waits for words on `go` where they say so."""
+
+    pid: int
+    pidfd: int
+    go: int
+    report: int
+
+    def attach(self, group: Group) -> None:
+        """Put it into its v1 cgroups. Into the v2 one it was born.
+
+        Raises:
+            HostError: the kernel refuses.
+        """
+        try:
+            group.attach(self.pid)
+        except ProcessLookupError:
+            return  # it has failed already, and its report says how
+        except OSError as error:
+            raise HostError(f"attach to the cgroup: {error}") from error
+
+    def word(self, said: bytes) -> None:
+        """Say that it may go on: `G` once it is in its cgroups, `W` once this start is written down."""
+        with contextlib.suppress(BrokenPipeError):  # it has failed, and its report says how
+            os.write(self.go, said)
+
+    def end(self) -> None:
+        """Kill it, and with it all of its namespace, and reap it."""
+        with contextlib.suppress(ProcessLookupError):
+            syscalls.pidfd_send_signal(self.pidfd, _SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+
+    def await_execve(self, program: str) -> None:
+        """Read its report: nothing but an `R` at its end means that execve succeeded.
+
+        Raises:
+            StepError: a step failed; the message has its description. NotFoundError and NotExecutableError tell of
+                `program` itself.
+        """
+        report = b""
+        while len(report) < MAX_REPORT and (part := os.read(self.report, MAX_REPORT)):
+            report += part
+        if report == b"R":
+            return
+        if not report:
+            raise StepError("the container's first process was killed before it could execute anything")
+        if len(report) == 5 and report[:1] == b"R":  # from the trampoline: execve's errno, negative
+            number = -int.from_bytes(report[1:], "little", signed=True)
+            raise _program_error(number, f"execute {program}: {os.strerror(number)}")
+        _, _, failed = report.partition(b"E")
+        kind, number_text, description, words = failed.decode("utf-8", "replace").split("\0", 3)
+        message = f"{description}: {words}"
+        raise _program_error(int(number_text), message) if kind == _PROGRAM else StepError(message)
+
+
 def spawn(request: StartRequest, plan: Plan, group: Group, reaper_fd: int | None = None) -> Running:
     """Start what was planned, in a group that exists; return when the container's program runs.
 
@@ -69,47 +128,51 @@ def spawn(request: StartRequest, plan: Plan, group: Group, reaper_fd: int | None
         HostError: the image or a bind could not be opened, or no process made or attached.
     """
     with Owned() as owned:
-        stage = Stage()
-        _provide(stage, request, reaper_fd, owned)
-        streams = _streams(stage, request, owned)
-        stage["go"], go = owned.pipe()
-        report, errors = owned.pipe()
-        stage["errors"] = owned.above(errors, _LOWEST)
-        pid, pidfd = _clone(plan, group)
-        if pid == 0:
-            _child(plan.operations, stage)
-        owned.add(pidfd)
+        fds = provide(request, reaper_fd, owned)
+        streams = Streams.make(request, owned)
+        begun = begin(plan.operations, fds | streams.theirs, plan.namespaces, group, owned)
         try:
-            for fd in (errors, *stage.fds.values()):
+            for fd in (*fds.values(), *streams.theirs.values()):
                 owned.close(fd)
-            _attach(group, pid)
-            with contextlib.suppress(BrokenPipeError):  # it has failed, and its report says how
-                os.write(go, b"GW")  # its limits are set, and its record is written
-            _await_execve(report, plan.operations)
+            begun.attach(group)
+            begun.word(b"GW")  # its limits are set, and its record is written
+            begun.await_execve(request.process.argv[0])
         except BaseException:
-            _end(pidfd)
+            begun.end()
             raise
-        for fd in (pidfd, *streams.values()):
-            owned.release(fd)
-    return Running(pid=pid, pidfd=pidfd, stdin=streams.get("stdin"), stdout=streams["stdout"], stderr=streams["stderr"])
+        return streams.running(begun, owned)
 
 
-def _provide(stage: Stage, request: StartRequest, reaper_fd: int | None, owned: Owned) -> None:
-    """Open what comes from the host: the image's mount, the binds' mounts, the first program."""
+def provide(request: StartRequest, reaper_fd: int | None, owned: Owned) -> dict[str, int]:
+    """Open what comes from the host: the image's mount, the binds' mounts, the first program. All lie above 4.
+
+    Raises:
+        HostError: the image or a bind cannot be opened.
+    """
     root = request.root
+    fds: dict[str, int] = {}
     try:
         attributes = root_attributes(request) | c.MOUNT_ATTR_RDONLY
-        stage["image"] = owned.above(owned.add(mount_image(root.index_fd, root.layer_fds, attributes)), _LOWEST)
+        fds["image"] = _above(owned, mount_image(root.index_fd, root.layer_fds, attributes))
     except OSError as error:
         raise HostError(f"mount the image: {error}") from error
     for number, (bind, attributes) in enumerate(zip(request.mounts, bind_attributes(request), strict=True)):
         try:
-            mount = _open_bind(bind.source, attributes)
+            fds[f"bind:{number}"] = _above(owned, _open_bind(bind.source, attributes))
         except OSError as error:
             raise HostError(f"bind {bind.source}: {error}") from error
-        stage[f"bind:{number}"] = owned.above(owned.add(mount), _LOWEST)
-    first = owned.add(trampoline()) if reaper_fd is None else reaper_fd
-    stage["program"] = owned.above(first, _LOWEST)
+    if reaper_fd is None:
+        fds["program"] = _above(owned, trampoline())
+    else:
+        fds["program"] = owned.above(reaper_fd, LOWEST)
+    return fds
+
+
+def _above(owned: Owned, fd: int) -> int:
+    """`fd`, but no number that the child moves others to."""
+    moved = owned.above(owned.add(fd), LOWEST)
+    owned.close(fd)
+    return moved
 
 
 def _open_bind(source: str, attributes: int) -> int:
@@ -126,46 +189,72 @@ def _open_bind(source: str, attributes: int) -> int:
         os.close(place)
 
 
-def _streams(stage: Stage, request: StartRequest, owned: Owned) -> dict[str, int]:
-    """Pipes as standard streams; return our ends.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """A container's standard streams: pipes, by name; `theirs` are its ends, `ours` the others.
 
     Always pipes, never the caller's own terminal or files: a container could reopen those for writing by
     /proc/self/fd, or type into the terminal. The container's user owns them, so that it can reopen them.
     """
-    ours: dict[str, int] = {}
-    for name in ("stdin", "stdout", "stderr") if request.stdin else ("stdout", "stderr"):
-        read, write = owned.pipe()
-        theirs, ours[name] = (read, write) if name == "stdin" else (write, read)
-        os.fchown(theirs, request.process.uid, request.process.gid)
-        os.set_blocking(ours[name], False)
-        stage[name] = owned.above(theirs, _LOWEST)
-        owned.close(theirs)
-    return ours
+
+    theirs: dict[str, int]
+    ours: dict[str, int]
+
+    @classmethod
+    def make(cls, request: StartRequest, owned: Owned) -> Streams:
+        """Make them; standard input only if it is asked for."""
+        theirs: dict[str, int] = {}
+        ours: dict[str, int] = {}
+        for name in ("stdin", "stdout", "stderr") if request.stdin else ("stdout", "stderr"):
+            read, write = owned.pipe()
+            their, ours[name] = (read, write) if name == "stdin" else (write, read)
+            os.fchown(their, request.process.uid, request.process.gid)
+            os.set_blocking(ours[name], False)
+            theirs[name] = _above(owned, their)
+        return cls(theirs=theirs, ours=ours)
+
+    def running(self, begun: Begun, owned: Owned) -> Running:
+        """The started container, which owns our ends from now on."""
+        for fd in (begun.pidfd, *self.ours.values()):
+            owned.release(fd)
+        return Running(
+            pid=begun.pid,
+            pidfd=begun.pidfd,
+            stdin=self.ours.get("stdin"),
+            stdout=self.ours["stdout"],
+            stderr=self.ours["stderr"],
+        )
 
 
-def _clone(plan: Plan, group: Group) -> tuple[int, int]:
+def begin(
+    operations: Iterable[Operation], fds: Mapping[str, int], namespaces: int, group: Group, owned: Owned
+) -> Begun:
+    """Clone a first process that executes `operations`, with these descriptors for its stage.
+
+    Raises:
+        HostError: no process could be made.
+    """
+    child_go, go = owned.pipe()
+    report, errors = owned.pipe()
+    stage = Stage({**fds, "go": _above(owned, child_go), "errors": _above(owned, errors)})
     cgroup_fd = group.open_v2()
     try:
-        return syscalls.clone3(plan.namespaces, cgroup_fd=cgroup_fd)
+        pid, pidfd = syscalls.clone3(namespaces, cgroup_fd=cgroup_fd)
     except OSError as error:
         raise HostError(f"make the container's first process: {error}") from error
     finally:
         if cgroup_fd is not None:
             os.close(cgroup_fd)
-
-
-def _attach(group: Group, pid: int) -> None:
-    try:
-        group.attach(pid)
-    except ProcessLookupError:
-        return  # it has failed already, and its report says how
-    except OSError as error:
-        raise HostError(f"attach to the cgroup: {error}") from error
+    if pid == 0:
+        _child(operations, stage)
+    for name in ("go", "errors"):
+        owned.close(stage[name])
+    return Begun(pid=pid, pidfd=owned.add(pidfd), go=go, report=report)
 
 
 def _child(operations: Iterable[Operation], stage: Stage) -> NoReturn:
     """Execute the operations; never return, whatever happens."""
-    number, description, cause = 0, "begin", OSError(errno.EINVAL, "no operation executed a program")
+    kind, description, cause = _STEP, "begin", OSError(errno.EINVAL, "no operation executed a program")
     try:
         gc.disable()  # finalizers of the parent's objects are the parent's
         # Once the root has changed, an import would be looked up in the image and run with all our privileges.
@@ -173,8 +262,8 @@ def _child(operations: Iterable[Operation], stage: Stage) -> NoReturn:
             places.clear()
         # The parent's end of a pipe, open here, would keep those who wait for the parent's death waiting.
         close_all_but((0, 1, 2, *stage.fds.values()))
-        for number, operation in enumerate(operations):  # noqa: B007  # read where it failed
-            description = operation.describe()
+        for operation in operations:
+            kind, description = _PROGRAM if isinstance(operation, Execute) else _STEP, operation.describe()
             operation.execute(syscalls, stage)
     except OSError as error:
         cause = error
@@ -182,42 +271,13 @@ def _child(operations: Iterable[Operation], stage: Stage) -> NoReturn:
         cause = OSError(errno.EINVAL, f"{type(error).__name__}: {error}")
     try:
         where = "" if cause.filename is None else f": {cause.filename}"
-        report = f"E{number}\0{cause.errno}\0{description}\0{cause.strerror}{where}"
+        report = f"E{kind}\0{cause.errno}\0{description}\0{cause.strerror}{where}"
         os.write(stage["errors"], report.encode("utf-8", "replace")[:MAX_REPORT])
     finally:
         os._exit(125)
-
-
-def _await_execve(report_fd: int, operations: tuple[Operation, ...]) -> None:
-    """Read the child's report: nothing but an `R` at its end means that execve succeeded."""
-    report = b""
-    while len(report) < MAX_REPORT and (part := os.read(report_fd, MAX_REPORT)):
-        report += part
-    if report == b"R":
-        return
-    if not report:
-        raise StepError("the container's first process was killed before it could execute anything")
-    if len(report) == 5 and report[:1] == b"R":  # from the trampoline: execve's errno, negative
-        number = -int.from_bytes(report[1:], "little", signed=True)
-        execute = operations[-1]
-        raise _program_error(number, f"{execute.describe()}: {os.strerror(number)}")
-    _, _, failed = report.partition(b"E")
-    step, number_text, description, words = failed.decode("utf-8", "replace").split("\0", 3)
-    message = f"{description}: {words}"
-    if isinstance(operations[int(step)], Execute):
-        raise _program_error(int(number_text), message)
-    raise StepError(message)
 
 
 def _program_error(number: int, message: str) -> StepError:
     if number in (errno.ENOENT, errno.ENOTDIR):
         return NotFoundError(message)
     return NotExecutableError(message)
-
-
-def _end(pidfd: int) -> None:
-    """Kill the first process, and with it all of its namespace, and reap it."""
-    with contextlib.suppress(ProcessLookupError):
-        syscalls.pidfd_send_signal(pidfd, _SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
