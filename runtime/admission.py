@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -47,6 +47,10 @@ from runtime.refused import RefusalError, refuse, unless_refused
 from runtime.settings import Depth
 from runtime.wish import Wish
 
+PROOF_AGE: Final = timedelta(minutes=1)
+"""How long a proof is remembered at most."""
+MAX_PROOFS: Final = 1000
+"""Images whose proofs are remembered."""
 _NOBODY: Final = Wish(name=ContainerId("verify"))
 """What `verify` asks for: the image as it is."""
 
@@ -87,17 +91,70 @@ class Cleared:
             os.close(fd)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trusted:
+    """What steps (1), (2) and (4) prove, whatever is asked for."""
+
+    view: HostView
+    record: ImageRecord
+    verified: Verified
+    policy: Policy
+
+
+class Proofs:
+    """Remembers what was proven of images, until anything changes that it was proven from: for who starts many.
+
+    Remembered are the signatures and what they say (steps 1, 2 and 4). The files of the image, the start policy and the
+    clock are looked at at every start.
+    """
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._known: dict[tuple[str, str], tuple[object, datetime, datetime, _Trusted]] = {}
+
+    def get(self, reference: Reference, platform: Platform, host: Host, now: datetime) -> _Trusted | None:
+        """What was proven of the image and holds now."""
+        found = self._known.get((str(reference), str(platform)))
+        if found is None:
+            return None
+        stamps, since, until, trusted = found
+        return trusted if since <= now < until and stamps == _stamps(host, reference, trusted.record) else None
+
+    def put(
+        self, reference: Reference, platform: Platform, now: datetime, stamps: tuple[object, object], trusted: _Trusted
+    ) -> None:
+        """Remember a proof of `now`, made from what these stamps were of."""
+        if len(self._known) >= MAX_PROOFS:
+            self._known.clear()
+        until = min(trusted.verified.until, now + PROOF_AGE)
+        self._known[str(reference), str(platform)] = (stamps, now, until, trusted)
+
+
+def _stamps(host: Host, reference: Reference, record: ImageRecord) -> tuple[object, object]:
+    """Changes whenever anything does that a proof is made from."""
+    return (host.stamp(), host.store.image_stamps(reference, record))
+
+
 def admit(
-    reference: Reference, wish: Wish, *, host: Host, now: datetime, platform: Platform | None = None
+    reference: Reference,
+    wish: Wish,
+    *,
+    host: Host,
+    now: datetime,
+    platform: Platform | None = None,
+    proofs: Proofs | None = None,
 ) -> Cleared | Refused:
     """Prove the image that `reference` names in the store, and make the request to start it; see the module.
+
+    `proofs` remembers between calls what need not be proven again.
 
     Raises:
         RequestError: the wish is nothing that can be started (no program, a bad working directory).
     """
     with host.store.shared(), Owned() as owned:
         try:
-            proven, index, layers = _prove(reference, wish, host, now, platform or Platform.of_this_host(), owned)
+            here = platform or Platform.of_this_host()
+            proven, index, layers = _prove(reference, wish, host, now, here, owned, proofs=proofs)
             clearance = proven.verified.clearance.statement
             shown = Shown(
                 image=str(reference), digest=str(clearance.manifest), level=clearance.level, notes=proven.notes
@@ -177,16 +234,26 @@ def _prove(
     owned: Owned,
     *,
     depth: Depth | None = None,
+    proofs: Proofs | None = None,
 ) -> tuple[Proven, int, tuple[int, ...]]:
     """Steps 1 to 7: what was proven, and the root index and the layers (lowest first), open and `owned`."""
-    view = host.view(now)  # (2), of which (1) needs the memory
-    record = unless_refused(find(reference, host=host, view=view, now=now))  # (1)
     files = OpenedFiles(store=host.store, depth=depth or host.settings().depth, owned=owned)
-    index, root_index = files.index(record.root_index)  # (3)
-    envelope = _clearance(host, record)
-    subject = record.subject(root_index)
-    verified = unless_refused(verify_clearance(envelope, subject=subject, host=view, now=now))  # (4)
-    policy = policy_of(verified)
+    known = proofs.get(reference, platform, host, now) if proofs is not None else None
+    if known is not None:
+        index, root_index = files.index(known.record.root_index)  # (3)
+    if known is None or root_index != known.record.root_index:
+        seen = host.stamp()
+        view = host.view(now)  # (2), of which (1) needs the memory
+        record = unless_refused(find(reference, host=host, view=view, now=now))  # (1)
+        stamps = _stamps(host, reference, record)
+        index, root_index = files.index(record.root_index)  # (3)
+        subject, envelope = record.subject(root_index), _clearance(host, record)
+        verified = unless_refused(verify_clearance(envelope, subject=subject, host=view, now=now))  # (4)
+        known = _Trusted(view=view, record=record, verified=verified, policy=policy_of(verified))
+        # Everything was read after the stamps were taken, or still is what it was before.
+        if proofs is not None and stamps[0] == seen and find(reference, host=host, view=view, now=now) == record:
+            proofs.put(reference, platform, now, stamps, known)
+    view, record, verified, policy = known.view, known.record, known.verified, known.policy
     wish = wish.limited(policy.start)
     decision = evaluate_start(  # (5)
         policy,
@@ -203,7 +270,8 @@ def _prove(
         raise RefusalError(_refusal_of(decision))
     layers = files.layers(verified.clearance.statement.diff_ids)  # (6)
     issued = verified.clearance.statement.issued
-    host.remember(lambda state: (None, see_time(state, issued, now)))  # (7)
+    if see_time(view.state, issued, now) != view.state:
+        host.remember(lambda state: (None, see_time(state, issued, now)))  # (7)
     proven = Proven(
         record=record,
         files=frozenset(files.names),

@@ -3,6 +3,7 @@
     <state>/lock                      taken to make, remove or reconcile a container's folder
     <state>/parts, root, files        empty; mount points inside private namespaces
     <state>/cache/                    compiled filters
+    <state>/slots/_ID                 held by a slot of the broker's for as long as its cgroups `_ID` are there
     <state>/containers/NAME/lock      held by the supervisor and its guard for as long as the container lives
     <state>/containers/NAME/state     what `ps` shows, replaced whole
     <state>/containers/NAME/stop      why somebody asked it to stop
@@ -25,10 +26,11 @@ from pathlib import Path
 from typing import Final
 
 from runtime.errors import NameTakenError, NoSuchContainerError, RequestError, StateError
+from runtime.linux.cgroups import Group, find_hierarchies
 from runtime.model import ContainerId, StopReason
 from runtime.record import Container, from_json, reason_from_json, reason_to_json, to_json
 
-FOLDERS: Final = ("cache", "parts", "root", "files")
+FOLDERS: Final = ("cache", "parts", "root", "files", "slots")
 DEFAULT_STATE: Final = Path("/run/pratique")
 
 
@@ -127,24 +129,41 @@ class StateStore:
     def reconcile(self) -> tuple[ContainerId, ...]:
         """Clear up after supervisors and guards that were killed; return the containers this was needed for."""
         with self.locked():
-            return tuple(name for name in self.names() if self._reconcile(name))
+            found = tuple(name for name in self.names() if self._reconcile(name))
+            self._reconcile_slots()
+            return found
 
     def held(self, name: ContainerId) -> bool:
         """True while a supervisor or guard is responsible for the container."""
-        try:
-            fd = os.open(self.folder(name) / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise
-            return True
-        else:
-            return False
-        finally:
-            os.close(fd)
+        return _held(self.folder(name) / "lock")
+
+    def claim_slot(self, name: str, parent: str) -> int:
+        """Hold the cgroups `name` below `parent` until `release_slot`; the descriptor is what holds them.
+
+        Raises:
+            OSError: a slot of this name is held already.
+        """
+        with self.locked():
+            fd = os.open(self.path / "slots" / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(fd, parent.encode())
+            return fd
+
+    def release_slot(self, name: str, fd: int) -> None:
+        """Give up a slot whose cgroups were removed."""
+        (self.path / "slots" / name).unlink(missing_ok=True)
+        os.close(fd)
+
+    def _reconcile_slots(self) -> None:
+        """Under the lock: remove the cgroups of slots that were killed."""
+        for entry in (self.path / "slots").iterdir():
+            if not _held(entry):
+                with contextlib.suppress(FileNotFoundError):
+                    parent = str(ContainerId(entry.read_text()))
+                    group = Group(hierarchies=find_hierarchies(), parent=parent, name=entry.name)
+                    group.kill()
+                    group.remove()
+                    entry.unlink()
 
     def _reconcile(self, name: ContainerId) -> bool:
         """Under the lock: kill and remove what a dead supervisor left. True if there was something."""
@@ -204,6 +223,23 @@ class StateStore:
             return reason_from_json((self.folder(name) / "stop").read_bytes())
         except FileNotFoundError:
             return None
+
+
+def _held(lock: Path) -> bool:
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
+    except OSError as error:
+        if error.errno != errno.EWOULDBLOCK:
+            raise
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
 
 
 def clear(container: Container) -> None:

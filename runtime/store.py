@@ -278,6 +278,14 @@ class Store:
         """Changes whenever the clearance does."""
         return stamp(self.path / "images" / record.key / "clearance")
 
+    def image_stamps(self, reference: Reference, record: ImageRecord) -> object:
+        """Changes whenever a reference may lead to another image, or the image has another clearance."""
+        folder = self.path / "images"
+        return (
+            stamp(self._tag(reference)) if reference.digest is None else None,
+            *map(stamp, (folder, folder / record.key / "record", folder / record.key / "clearance")),
+        )
+
     def manifest(self, record: ImageRecord) -> bytes:
         """An image's manifest.
 

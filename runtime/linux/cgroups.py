@@ -110,7 +110,7 @@ class Group:
         return self.v1_folders + (() if self.v2_folder is None else (self.v2_folder,))
 
     def create(self, limits: Limits) -> None:
-        """Make the folders and set the limits.
+        """Make the folders, set the limits, and let only the devices in that they name.
 
         Raises:
             FileExistsError: a group of this name is there already.
@@ -119,12 +119,28 @@ class Group:
         self._check(limits)
         for folder in self.folders:
             _make(folder)
+        if self.v2_folder is not None:
+            self._delegate(self.v2_folder)
+        self._restrict(limits)
+        self._write(limits)
+
+    def limit(self, limits: Limits) -> None:
+        """Set the limits of a group that was created before; its devices stay as they are.
+
+        Raises:
+            OSError: as `create`.
+        """
+        self._check(limits)
+        self._write(limits)
+
+    def _write(self, limits: Limits) -> None:
         for controller, writes in _v1_writes(limits).items():
             if (point := self.hierarchies.v1.get(controller)) is not None:
                 for name, value in writes:
                     _set(point / self.parent / self.name / name, value)
         if self.v2_folder is not None:
-            self._create_v2(self.v2_folder, limits)
+            for name, value in _v2_writes(limits, self._ours()):
+                _set(self.v2_folder / name, value)
 
     def _check(self, limits: Limits) -> None:
         if not self.folders:
@@ -134,16 +150,21 @@ class Group:
             if value is not None and controller not in self.hierarchies.controllers:
                 raise OSError(errno.ENODEV, "no cgroup hierarchy has this controller", controller)
 
-    def _create_v2(self, folder: Path, limits: Limits) -> None:
-        ours = [name for name in V2_CONTROLLERS if name in self.hierarchies.v2_controllers]
-        if ours:
-            switch = " ".join(f"+{name}" for name in ours)
+    def _ours(self) -> list[str]:
+        return [name for name in V2_CONTROLLERS if name in self.hierarchies.v2_controllers]
+
+    def _delegate(self, folder: Path) -> None:
+        """Have the groups above hand down the controllers that we use."""
+        if switch := " ".join(f"+{name}" for name in self._ours()):
             for above in (folder.parent.parent, folder.parent):
                 _set(above / "cgroup.subtree_control", switch)
-            for name, value in _v2_writes(limits, ours):
-                _set(folder / name, value)
-        if "devices" not in self.hierarchies.v1:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _restrict(self, limits: Limits) -> None:
+        if (point := self.hierarchies.v1.get("devices")) is not None:
+            for name, value in (("devices.deny", "a"), *(("devices.allow", rule.text()) for rule in limits.devices)):
+                _set(point / self.parent / self.name / name, value)
+        elif self.v2_folder is not None:
+            fd = os.open(self.v2_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 restrict(fd, limits.devices)
             finally:
@@ -232,7 +253,6 @@ def _v1_writes(limits: Limits) -> dict[str, list[tuple[str, str]]]:
         writes["pids"] = [("pids.max", str(limits.pids))]
     if limits.cpu is not None:
         writes["cpu"] = [("cpu.cfs_period_us", str(limits.cpu_period)), ("cpu.cfs_quota_us", str(limits.cpu))]
-    writes["devices"] = [("devices.deny", "a"), *(("devices.allow", rule.text()) for rule in limits.devices)]
     return writes
 
 
