@@ -43,6 +43,7 @@ VERBS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("pull", "fetch a cleared image and prove it"),
             ("verify", "prove that an image on this host may start, without starting it"),
             ("run", "start a cleared image in namespaces and cgroups"),
+            ("broker", "keep a process that starts containers at once"),
             ("ps", "what runs, and what stands against it"),
             ("logs", "what a container wrote"),
             ("stop", "stop a container"),
@@ -84,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in {name for _, verbs in VERBS for name, _ in verbs}:
         print(f"pratique: no verb {verb[:40]!r}; `pratique --help` lists them", file=sys.stderr)
         return 2
+    if not debug:
+        from pratique import quick
+
+        code = quick.ask(verb, rest)
+        if code is not None:
+            return code
     from pratique.dispatch import run_verb
 
     return run_verb(verb, rest, debug=debug)

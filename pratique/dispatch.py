@@ -43,11 +43,7 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
     failed = Exit.NOT_STARTED if name == "run" else Exit.FAILED
     try:
         verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
-        parser = _Parser(
-            prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        verb.configure(parser)
-        return verb.run(parser.parse_args(arguments))
+        return verb.run(parser_for(name, verb).parse_args(arguments))
     except UsageError as error:
         return _fail(error, Exit.USAGE, debug=debug)
     except BrokenPipeError:
@@ -65,6 +61,15 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
         # Looked up only if the verb imported it, like the errors below.
         if "pratique.control" in sys.modules:
             sys.modules["pratique.control"].close_all()
+
+
+def parser_for(name: str, verb: Verb) -> argparse.ArgumentParser:
+    """The parser of a verb's arguments."""
+    parser = _Parser(
+        prog=f"pratique {name}", description=verb.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verb.configure(parser)
+    return parser
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -57,10 +57,14 @@ def refused(refusal: Refused, *, json: bool, exit_code: Exit = Exit.DENIED) -> E
     if json:
         as_json({"refused": {"code": refusal.code, "object": refusal.subject, "detail": refusal.detail}})
     else:
-        line(f"refused: {refusal.code}", to=sys.stderr)
-        line(f"  object: {refusal.subject}", to=sys.stderr)
-        line(f"  reason: {refusal.detail}", to=sys.stderr)
+        for text in refusal_lines(refusal):
+            line(text, to=sys.stderr)
     return exit_code
+
+
+def refusal_lines(refusal: Refused) -> tuple[str, ...]:
+    """Why something is not believed or not started, for people."""
+    return (f"refused: {refusal.code}", f"  object: {refusal.subject}", f"  reason: {refusal.detail}")
 
 
 def warn_of(synced: Synced) -> None:

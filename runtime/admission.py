@@ -31,6 +31,7 @@ from policy.errors import PolicyError, TrustError
 from policy.hoststate import see_time
 from policy.load import load_verified
 from policy.model import Decision, Note
+from policy.model import StartRequest as Asked
 from policy.refusal import Refused
 from policy.served import verify_tag
 from policy.settings import Policy
@@ -45,10 +46,13 @@ from runtime.model import ContainerId, Root, Shown, StartRequest
 from runtime.opened import OpenedFiles
 from runtime.refused import RefusalError, refuse, unless_refused
 from runtime.settings import Depth
+from runtime.watched import Watched
 from runtime.wish import Wish
 
 PROOF_AGE: Final = timedelta(minutes=1)
 """How long a proof is remembered at most."""
+MAX_DECISIONS: Final = 64
+"""Requests for one image whose decisions are remembered."""
 MAX_PROOFS: Final = 1000
 """Images whose proofs are remembered."""
 _NOBODY: Final = Wish(name=ContainerId("verify"))
@@ -66,6 +70,10 @@ class Proven:
     decision: Decision
     wish: Wish
     notes: tuple[str, ...]
+
+    def watched(self) -> Watched:
+        """What is needed to judge it while it runs."""
+        return Watched(record=self.record, files=self.files, wish=self.wish, running=self.policy.running)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,13 +107,35 @@ class _Trusted:
     record: ImageRecord
     verified: Verified
     policy: Policy
+    decisions: dict[Asked, Decision] = field(default_factory=dict)
+    """What the start policy said of what was asked for, by this very evidence."""
+
+    def decide(self, asked: Asked, platform: Platform, now: datetime) -> Decision:
+        """Step (5). The same evidence and the same question have the same answer, until one of them ends."""
+        known = self.decisions.get(asked)
+        if known is not None and (known.valid_until is None or now < known.valid_until):
+            return known
+        # The root index here was found to have the clearance's digest: (3) and (4).
+        evidence = start_evidence(
+            self.verified,
+            host=self.view,
+            platform=str(platform),
+            root_index=self.verified.clearance.statement.root_index,
+            request=asked,
+            now=now,
+        )
+        decision = evaluate_start(self.policy, evidence)
+        if len(self.decisions) >= MAX_DECISIONS:
+            self.decisions.clear()
+        self.decisions[asked] = decision
+        return decision
 
 
 class Proofs:
     """Remembers what was proven of images, until anything changes that it was proven from: for who starts many.
 
-    Remembered are the signatures and what they say (steps 1, 2 and 4). The files of the image, the start policy and the
-    clock are looked at at every start.
+    Remembered are the signatures and what they say (steps 1, 2 and 4), and what the start policy says of the same
+    request (5). The files of the image and the clock are looked at at every start.
     """
 
     def __init__(self) -> None:
@@ -255,17 +285,8 @@ def _prove(
             proofs.put(reference, platform, now, stamps, known)
     view, record, verified, policy = known.view, known.record, known.verified, known.policy
     wish = wish.limited(policy.start)
-    decision = evaluate_start(  # (5)
-        policy,
-        start_evidence(
-            verified,
-            host=view,
-            platform=str(platform),
-            root_index=root_index,
-            request=wish.judged(policy.level(verified.clearance.statement.level)),
-            now=now,
-        ),
-    )
+    asked = wish.judged(policy.level(verified.clearance.statement.level))
+    decision = known.decide(asked, platform, now)  # (5)
     if not decision.allowed:
         raise RefusalError(_refusal_of(decision))
     layers = files.layers(verified.clearance.statement.diff_ids)  # (6)

@@ -26,6 +26,7 @@ from runtime.filters import filter_for
 from runtime.guard import GuardPost, keep_only
 from runtime.life import Attached, Life, signals
 from runtime.linux import syscalls
+from runtime.linux.cgroups import Group, Hierarchies
 from runtime.linux.owned import Owned
 from runtime.model import ContainerId, StartRequest, StopReason
 from runtime.plan import Plan, plan
@@ -148,9 +149,10 @@ class Launch:
             reaper, reaper_fd = open_reaper() if request.init else ("", None)
             if reaper_fd is not None:
                 owned.add(reaper_fd)
-            planned = plan(request, facts_for(request, host_facts(self.store), reaper), self._filter())
+            facts = host_facts(self.store)
+            planned = plan(request, facts_for(request, facts, reaper), self._filter())
             claim = self.store.claim(request.name)
-            life = self._life(claim)
+            life = self._life(claim, facts.hierarchies)
             try:
                 container = self._begin(life)
             except BaseException:
@@ -159,19 +161,19 @@ class Launch:
             guards = GuardPost(claim, container)
             life = replace(life, idle=guards.look, last=guards.dismiss)
             try:
-                running = self._start(container, planned, reaper_fd)
+                running = self._start(life.group, planned, reaper_fd)
             except BaseException:
-                life.abandon(container)
+                life.abandon()
                 raise
         with signals() as wake:
             caller = Attached(signals=wake, forward=forward, stdin=stdin)
             return life.see_through(container, running, started, caller)
 
-    def _life(self, claim: Claim) -> Life:
+    def _life(self, claim: Claim, hierarchies: Hierarchies) -> Life:
         return Life(
             request=self.request,
             claim=claim,
-            cgroup_parent=self.cgroup_parent,
+            group=Group(hierarchies=hierarchies, parent=self.cgroup_parent, name=str(self.request.name)),
             detached=self.detach,
             watch=self.watch,
             watch_interval=self.watch_interval,
@@ -183,7 +185,7 @@ class Launch:
 
     def _begin(self, life: Life) -> Container:
         container = life.container()
-        group = container.group
+        group = life.group
         if group.exists():
             if group.pids():
                 raise HostError(f"cgroup {group.parent}/{group.name}: it is in use")
@@ -191,8 +193,7 @@ class Launch:
         life.claim.write(container)
         return container
 
-    def _start(self, container: Container, planned: Plan, reaper_fd: int | None) -> Running:
-        group = container.group
+    def _start(self, group: Group, planned: Plan, reaper_fd: int | None) -> Running:
         try:
             group.create(planned.limits)
         except OSError as error:

@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from runtime.errors import ContainerError
+from runtime.linux.cgroups import Group
 from runtime.linux.owned import Owned
 from runtime.log import LogWriter, timestamp
 from runtime.model import StartRequest, StopReason
 from runtime.record import Container
 from runtime.spawn import Running
-from runtime.state import Claim, clear, process_start
+from runtime.state import Claim, process_start
 from runtime.supervise import FORWARDED, Ended, Forward, Supervisor, Watch
 
 MAX_ARGV: Final = 64
@@ -51,9 +52,8 @@ class Life:
 
     request: StartRequest
     claim: Claim
-    cgroup_parent: str
-    cgroup: str = ""
-    """The name of its group, if that is not the container's."""
+    group: Group
+    """Its cgroups, by the container's name or another one."""
     detached: bool
     watch: Watch | None = None
     watch_interval: float = 1.0
@@ -61,6 +61,11 @@ class Life:
     """Called once a watch interval."""
     last: Callable[[], None] = lambda: None
     """Called when all but its folder was cleared up."""
+    clear_group: bool = True
+    """False where somebody else removes the group, once this is over.
+
+    An ordinary end leaves nothing in it: with the first process all of its PID namespace is gone.
+    """
 
     def container(self) -> Container:
         """Its first record. Once it is written, whoever finds the folder without a holder can clear up."""
@@ -79,16 +84,16 @@ class Life:
             cpu=request.cpu,
             stop_signal=request.stop_signal,
             stop_grace=request.stop_grace,
-            cgroup_parent=self.cgroup_parent,
-            cgroup=self.cgroup,
+            cgroup_parent=self.group.parent,
+            cgroup="" if self.group.name == str(request.name) else self.group.name,
             detached=self.detached,
             keep=request.keep,
         )
 
-    def abandon(self, container: Container) -> None:
+    def abandon(self) -> None:
         """Clear up after a start that came to nothing."""
         with contextlib.suppress(OSError):
-            clear(container)
+            self.group.clear()
         self.last()
         self.claim.release(remove=True)
 
@@ -109,7 +114,7 @@ class Life:
             supervisor = Supervisor(
                 request=self.request,
                 running=running,
-                kill=container.group.kill,
+                kill=self.group.kill,
                 log=LogWriter(self.claim.folder, self.request.log) if self.request.keep else None,
                 forward=attached.forward,
                 stdin=attached.stdin,
@@ -128,7 +133,8 @@ class Life:
 
     def _end(self, container: Container, running: Running, ended: Ended) -> None:
         """Clear up after a container that has ended, or must."""
-        clear(container)
+        if self.clear_group:
+            self.group.clear()
         with contextlib.suppress(ChildProcessError):  # in the ordinary case it was reaped already
             os.waitid(os.P_PIDFD, running.pidfd, os.WEXITED)
         running.close()

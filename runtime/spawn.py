@@ -153,23 +153,23 @@ def provide(request: StartRequest, reaper_fd: int | None, owned: Owned) -> dict[
     fds: dict[str, int] = {}
     try:
         attributes = root_attributes(request) | c.MOUNT_ATTR_RDONLY
-        fds["image"] = _above(owned, mount_image(root.index_fd, root.layer_fds, attributes))
+        fds["image"] = above(owned, mount_image(root.index_fd, root.layer_fds, attributes))
     except OSError as error:
         raise HostError(f"mount the image: {error}") from error
     for number, (bind, attributes) in enumerate(zip(request.mounts, bind_attributes(request), strict=True)):
         try:
-            fds[f"bind:{number}"] = _above(owned, _open_bind(bind.source, attributes))
+            fds[f"bind:{number}"] = above(owned, _open_bind(bind.source, attributes))
         except OSError as error:
             raise HostError(f"bind {bind.source}: {error}") from error
     if reaper_fd is None:
-        fds["program"] = _above(owned, trampoline())
+        fds["program"] = above(owned, trampoline())
     else:
         fds["program"] = owned.above(reaper_fd, LOWEST)
     return fds
 
 
-def _above(owned: Owned, fd: int) -> int:
-    """`fd`, but no number that the child moves others to."""
+def above(owned: Owned, fd: int) -> int:
+    """`fd`, moved to a number that the child moves no other to."""
     moved = owned.above(owned.add(fd), LOWEST)
     owned.close(fd)
     return moved
@@ -210,7 +210,7 @@ class Streams:
             their, ours[name] = (read, write) if name == "stdin" else (write, read)
             os.fchown(their, request.process.uid, request.process.gid)
             os.set_blocking(ours[name], False)
-            theirs[name] = _above(owned, their)
+            theirs[name] = above(owned, their)
         return cls(theirs=theirs, ours=ours)
 
     def running(self, begun: Begun, owned: Owned) -> Running:
@@ -236,7 +236,7 @@ def begin(
     """
     child_go, go = owned.pipe()
     report, errors = owned.pipe()
-    stage = Stage({**fds, "go": _above(owned, child_go), "errors": _above(owned, errors)})
+    stage = Stage({**fds, "go": above(owned, child_go), "errors": above(owned, errors)})
     cgroup_fd = group.open_v2()
     try:
         pid, pidfd = syscalls.clone3(namespaces, cgroup_fd=cgroup_fd)

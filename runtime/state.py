@@ -161,8 +161,7 @@ class StateStore:
                 with contextlib.suppress(FileNotFoundError):
                     parent = str(ContainerId(entry.read_text()))
                     group = Group(hierarchies=find_hierarchies(), parent=parent, name=entry.name)
-                    group.kill()
-                    group.remove()
+                    group.clear()
                     entry.unlink()
 
     def _reconcile(self, name: ContainerId) -> bool:
@@ -244,9 +243,7 @@ def _held(lock: Path) -> bool:
 
 def clear(container: Container) -> None:
     """Kill what is left of a container, and remove its cgroups."""
-    group = container.group
-    group.kill()
-    group.remove()
+    container.group.clear()
 
 
 def process_start(pid: int) -> int:

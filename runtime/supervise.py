@@ -113,14 +113,15 @@ class Supervisor:
     def run(self, wake_fd: int | None = None) -> Ended:
         """Return when the container has ended and its output is written.
 
-        Bytes on `wake_fd` are numbers of signals to pass on (signal.set_wakeup_fd).
+        Bytes on `wake_fd` are numbers of signals to pass on (signal.set_wakeup_fd). Where it ends, the caller is gone,
+        and the container with it.
         """
         self._open = {self.running.stdout: "stdout", self.running.stderr: "stderr"}
         self._next_look = time.monotonic() + self.watch_interval
         while True:
             ready = self._wait(wake_fd)
-            if wake_fd in ready:
-                self._pass_on(os.read(wake_fd, 64) if wake_fd is not None else b"")
+            if wake_fd is not None and wake_fd in ready and not self._pass_on(wake_fd):
+                wake_fd = None
             self._move(ready)
             self._look()
             if self.running.pidfd in ready:
@@ -205,7 +206,15 @@ class Supervisor:
         self.running.close_stdin()
         self._input, self.stdin = b"", None
 
-    def _pass_on(self, numbers: bytes) -> None:
+    def _pass_on(self, wake_fd: int) -> bool:
+        """Pass signals on; False if whoever sends them is gone."""
+        numbers = _numbers(wake_fd)
+        if numbers is None:
+            self.kill()
+            if self.forward is not None:
+                for stream in ("stdout", "stderr"):
+                    self.forward.abandon(stream)
+            return False
         for number in numbers:
             if number not in FORWARDED:
                 continue
@@ -214,6 +223,7 @@ class Supervisor:
                 self._impatient += 1
                 if self._impatient >= IMPATIENCE:
                     self.kill()
+        return True
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -259,6 +269,18 @@ class Supervisor:
             if left <= 0:
                 self._open = {}
             ready = [fd for fd, _ in poller.poll(left * 1000 if self._open else None)]
-            if wake_fd is not None and wake_fd in ready and {*os.read(wake_fd, 64)} & _IMPATIENT:
-                return
+            if wake_fd is not None and wake_fd in ready:
+                numbers = _numbers(wake_fd)
+                if numbers is None or {*numbers} & _IMPATIENT:
+                    return
             self._move(ready)
+
+
+def _numbers(wake_fd: int) -> bytes | None:
+    """Numbers of signals that came; None if whoever sends them is gone."""
+    try:
+        return os.read(wake_fd, 64) or None
+    except BlockingIOError:
+        return b""
+    except OSError:
+        return None

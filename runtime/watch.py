@@ -1,10 +1,11 @@
 """Whether what runs may go on: the admission's proof again, whenever something changed or something ends.
 
-    watch = Watcher(host=host, proven=cleared.proven, clock=clock)
+    watch = Watcher(host=host, watched=cleared.proven.watched(), clock=clock)
     launch.run(request, watch=watch)          # asks it every second
 
 Asking costs a few stat calls while nothing has changed. Registries are asked at most every `sync_every` seconds,
-by one process of the host at a time and with little patience: a registry that hangs must not hold up the watch.
+by one process of the host at a time and with little patience: a registry that hangs must not hold up the watch. With
+`sync_every` None nobody is asked, and somebody else does that.
 What happens then is the policy's (`running`): freezing is not there yet, and stops.
 """
 
@@ -24,12 +25,13 @@ from policy.errors import TrustError
 from policy.refusal import Refused
 from policy.settings import RunAction, RunningTerms, RunTerms
 from policy.start import evaluate_start, running_terms, start_evidence
-from runtime.admission import Proven, policy_of
+from runtime.admission import policy_of
 from runtime.errors import StoreError
 from runtime.host import Host
 from runtime.model import StopReason
 from runtime.pull import renew
 from runtime.refused import RefusalError
+from runtime.watched import Watched
 
 QUICK: Final = Access(timeout=2.0, attempts=1)
 """How long a registry may keep the watch waiting."""
@@ -47,9 +49,9 @@ class Watcher:
     """Watches one container. Holds no descriptor, so it survives a change of process."""
 
     host: Host
-    proven: Proven
+    watched: Watched
     clock: Callable[[], datetime]
-    sync_every: float = 10.0
+    sync_every: float | None = 10.0
     _seen: object = None
     _renew_at: datetime | None = None
     _until: datetime | None = None
@@ -60,22 +62,24 @@ class Watcher:
     def __call__(self) -> StopReason | None:
         """Why the container has to stop now, or None."""
         now = self.clock()
-        with contextlib.suppress(SpecError, StoreError, TrustError):
-            # What is refused there stays refused, and what is stored stays: the proof below decides.
-            self.host.sync_if_due(now, self.sync_every, access=QUICK)
+        if self.sync_every is not None:
+            with contextlib.suppress(SpecError, StoreError, TrustError):
+                # What is refused there stays refused, and what is stored stays: the proof below decides.
+                self.host.sync_if_due(now, self.sync_every, access=QUICK)
         store = self.host.store
-        stamp = (self.host.stamp(), store.clearance_stamp(self.proven.record), store.changed_stamp())
+        stamp = (self.host.stamp(), store.clearance_stamp(self.watched.record), store.changed_stamp())
         if stamp != self._seen or self._until is None or now >= self._until:
             self._look(now)
             self._seen = stamp
         return self._reason(now)
 
     def _look(self, now: datetime) -> None:
-        answer = stop_terms(self.proven, host=self.host, now=now)
+        answer = stop_terms(self.watched, host=self.host, now=now)
         if isinstance(answer, Verified):
             self._refused = self._terms = self._since = None
             self._until = min(answer.until, now + timedelta(minutes=1))
-            self._renew(answer, now)
+            if self.sync_every is not None:
+                self._renew(answer, now)
             return
         self._refused, self._terms = answer
         self._since = self._since or now
@@ -99,10 +103,10 @@ class Watcher:
         if now >= clearance.issued + (clearance.expires - clearance.issued) / 2:
             self._renew_at = now + RENEW_EVERY
             with contextlib.suppress(SpecError, StoreError):
-                renew(self.proven.record, host=self.host, now=now, access=QUICK)
+                renew(self.watched.record, host=self.host, now=now, access=QUICK)
 
 
-def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple[Refused, RunTerms]:
+def stop_terms(watched: Watched, *, host: Host, now: datetime) -> Verified | tuple[Refused, RunTerms]:
     """Prove what runs once more: the proof, or why it fails and what the policy does about that.
 
     Its bytes were proven when it started and are mounted; that they changed since is what a rehash finds, and counts as
@@ -110,29 +114,29 @@ def stop_terms(proven: Proven, *, host: Host, now: datetime) -> Verified | tuple
     The policy is the one in the clearance that the store holds now, which was renewed under it; where that cannot be
     proven, the one that it started under still says what happens.
     """
-    record = proven.record
+    record = watched.record
     try:
-        changed = sorted(str(digest) for digest, _ in proven.files & host.store.changed())
+        changed = sorted(str(digest) for digest, _ in watched.files & host.store.changed())
         if changed:
             refused = Refused(code="files-changed", subject=record.name, detail=f"on the disk: {', '.join(changed)}")
-            return refused, proven.policy.running.revoked
+            return refused, watched.running.revoked
         view = host.view(now)
         verified = verify_clearance(
             host.store.clearance(record), subject=record.subject(record.root_index), host=view, now=now
         )
         if isinstance(verified, Refused):
-            return verified, _terms_for(verified, proven.policy.running)
+            return verified, _terms_for(verified, watched.running)
         policy = policy_of(verified)
     except (RefusalError, TrustError, StoreError) as error:
         refused = _refused(error, record.name)
-        return refused, _terms_for(refused, proven.policy.running)
+        return refused, _terms_for(refused, watched.running)
     level = policy.level(verified.clearance.statement.level)
     evidence = start_evidence(
         verified,
         host=view,
         platform=str(Platform.of_this_host()),
         root_index=record.root_index,
-        request=proven.wish.judged(level),
+        request=watched.wish.judged(level),
         now=now,
     )
     decision = evaluate_start(policy, evidence)

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from runtime.watch import Watcher
 
     reference = Reference.parse(arguments.image)
-    wish = _wish(arguments, reference)
+    wish = wish_of(arguments, reference)
     host = hosting.open_host(arguments)
     cleared = _admit(reference, wish, host, arguments.pull)
     if isinstance(cleared, Refused):
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
             cleared.request,
             state_dir=arguments.state,
             detach=arguments.detach,
-            watch=Watcher(host=host, proven=cleared.proven, clock=clock.now),
+            watch=Watcher(host=host, watched=cleared.proven.watched(), clock=clock.now),
             on_stop=_say_why,
         )
     if isinstance(result, ContainerId):
@@ -111,7 +111,12 @@ def _say_why(reason: StopReason) -> None:
     line(f"stopped: {reason.code}: {reason.message}", to=sys.stderr)
 
 
-def _wish(arguments: argparse.Namespace, reference: Reference) -> Wish:
+def wish_of(arguments: argparse.Namespace, reference: Reference) -> Wish:
+    """What the arguments ask for.
+
+    Raises:
+        UsageError: nothing that can be asked for.
+    """
     from runtime.model import ContainerId
     from runtime.wish import Wish
 

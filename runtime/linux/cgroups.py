@@ -237,6 +237,15 @@ class Group:
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()
 
+    def clear(self) -> None:
+        """Kill what is in it, and remove it.
+
+        Raises:
+            OSError: as `kill` and `remove`.
+        """
+        self.kill()
+        self.remove()
+
     def exists(self) -> bool:
         """True if any of its folders is there."""
         return any(folder.exists() for folder in self.folders)

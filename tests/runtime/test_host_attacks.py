@@ -117,7 +117,7 @@ def test_s3_a_revocation_counts_at_the_next_start_and_for_what_runs(scene: Ready
     """Nothing is remembered as "verified": the same image is proven anew each time (CVE-2026-122321)."""
     proven = scene.start()
     assert isinstance(proven, Proven)
-    watch = Watcher(host=scene.host, proven=proven, clock=scene.registry.clock, sync_every=0)
+    watch = Watcher(host=scene.host, watched=proven.watched(), clock=scene.registry.clock, sync_every=0)
     assert watch() is None
     assert watch() is None
     scene.registry.revoke(revocation_list(8, digests=(scene.app.built.digest,)))

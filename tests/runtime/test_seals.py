@@ -363,7 +363,7 @@ def test_a_pull_fetches_what_was_found_changed(scene: Ready) -> None:
 def test_what_runs_from_a_file_that_was_found_changed_is_stopped(scene: Ready) -> None:
     proven = scene.start()
     assert isinstance(proven, Proven)
-    watch = Watcher(host=scene.host, proven=proven, clock=scene.registry.clock, sync_every=1_000_000)
+    watch = Watcher(host=scene.host, watched=proven.watched(), clock=scene.registry.clock, sync_every=1_000_000)
     assert watch() is None
     _change(scene, scene.host.store.layer(scene.app.built.diff_ids[0]))
     reason = watch()
@@ -374,7 +374,7 @@ def test_what_runs_from_a_file_that_was_found_changed_is_stopped(scene: Ready) -
     scene.pull(scene.app)
     newer = scene.start()
     assert isinstance(newer, Proven)
-    assert Watcher(host=scene.host, proven=newer, clock=scene.registry.clock)() is None
+    assert Watcher(host=scene.host, watched=newer.watched(), clock=scene.registry.clock)() is None
     assert watch() is not None
 
 

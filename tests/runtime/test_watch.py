@@ -30,7 +30,7 @@ def scene(tmp_path: Path) -> Iterator[Ready]:
 def _watch(scene: Ready, *, sync_every: float = 0) -> Watcher:
     proven = scene.start()
     assert isinstance(proven, Proven), proven
-    return Watcher(host=scene.host, proven=proven, clock=scene.registry.clock, sync_every=sync_every)
+    return Watcher(host=scene.host, watched=proven.watched(), clock=scene.registry.clock, sync_every=sync_every)
 
 
 def test_what_may_start_may_go_on(scene: Ready) -> None:
@@ -157,7 +157,7 @@ def test_the_policy_says_what_happens_and_after_which_time(tmp_path: Path) -> No
             scene.registry.now = NOW + timedelta(minutes=minutes)
             assert (watch() is not None) is stops, minutes
         scene.registry.now = NOW + 30 * DAY
-        answer = stop_terms(watch.proven, host=scene.host, now=scene.registry.now)
+        answer = stop_terms(watch.watched, host=scene.host, now=scene.registry.now)
         assert not isinstance(answer, Verified)
         assert (answer[0].code, answer[1].action) == ("revocation-list-expired", "warn")
 

@@ -103,7 +103,7 @@ def test_from_push_to_start_and_back(whole: WholeRegistry, host: Host) -> None:
     assert isinstance(proven, Proven), proven
     assert Digest.of(host.store.index(pulled.record.root_index).read_bytes()) == pulled.record.root_index
 
-    watch = Watcher(host=host, proven=proven, clock=now, sync_every=0)
+    watch = Watcher(host=host, watched=proven.watched(), clock=now, sync_every=0)
     assert watch() is None
     whole.revoke(2, digests=(BASE.digest, APP.digest))
     deadline = time.monotonic() + 60
