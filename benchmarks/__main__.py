@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("index", "scan", "policy", "credentials", "registry", "slow", "growth", "units")
+NAMES = ("index", "scan", "policy", "credentials", "registry", "slow", "growth", "units", "start")
 
 
 def main() -> int:

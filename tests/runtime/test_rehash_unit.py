@@ -18,11 +18,13 @@ UNITS = ROOT / "deploy" / "systemd"
 SERVICE = "pratique-rehash.service"
 
 
-def test_systemd_knows_every_line_of_service_and_timer(tmp_path: Path) -> None:
-    for name in (SERVICE, "pratique-rehash.timer"):
-        text = (UNITS / name).read_text()
-        (tmp_path / name).write_text(text.replace("/opt/pratique/bin/pratique", "/bin/true"))
-    command = [need("systemd-analyze"), "verify", "--man=no", str(tmp_path / "pratique-rehash.timer")]
+@pytest.mark.parametrize("kind", ["rehash.timer", "broker.socket"])
+def test_systemd_knows_every_line_of_a_hosts_units(tmp_path: Path, kind: str) -> None:
+    name = f"pratique-{kind}"
+    for each in (name, f"pratique-{kind.partition('.')[0]}.service"):
+        text = (UNITS / each).read_text()
+        (tmp_path / each).write_text(text.replace("/opt/pratique/bin/pratique", "/bin/true"))
+    command = [need("systemd-analyze"), "verify", "--man=no", str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout + done.stderr == ""
 
