@@ -65,12 +65,12 @@ test: ## install what tests need, and run them all; ocispec/ and policy/ with co
 ifdef PYTEST
 	$(RUN) --numprocesses 4 $(PYTEST)
 else
-	$(RUN) --numprocesses 2 $(BOUND:%=--cov=%) --cov-report= $(BOUND:%=tests/%)
+	$(RUN) --numprocesses 3 $(BOUND:%=--cov=%) --cov-report= $(BOUND:%=tests/%)
 	@for package in $(BOUND); do \
 		$(BIN)/coverage report --include="$$package/*" --fail-under=95 --format=total | sed "s/$$/ % of $$package\/ covered, lines and branches/" \
 		|| { echo "make test: coverage of $$package/ is below 95 %" >&2; exit 1; }; \
 	done
-	$(RUN) --numprocesses 4 $(BOUND:%=--ignore=tests/%) tests
+	$(RUN) --numprocesses 6 $(BOUND:%=--ignore=tests/%) tests
 endif
 
 .PHONY: test-whole
