@@ -42,7 +42,7 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
     """Run the verb `name` and return its exit code; errors become one line on stderr."""
     failed = Exit.NOT_STARTED if name == "run" else Exit.FAILED
     try:
-        verb = cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
+        verb = verb_of(name)
         return verb.run(parser_for(name, verb).parse_args(arguments))
     except UsageError as error:
         return _fail(error, Exit.USAGE, debug=debug)
@@ -61,6 +61,11 @@ def run_verb(name: str, arguments: Sequence[str], *, debug: bool) -> int:
         # Looked up only if the verb imported it, like the errors below.
         if "pratique.control" in sys.modules:
             sys.modules["pratique.control"].close_all()
+
+
+def verb_of(name: str) -> Verb:
+    """The file of a verb, imported."""
+    return cast("Verb", importlib.import_module(f"pratique.commands.{name}"))
 
 
 def parser_for(name: str, verb: Verb) -> argparse.ArgumentParser:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     broker = Broker(
         host=host,
         store=StateStore.open(arguments.state),
-        front=CommandLine(arguments.state),
+        front=CommandLine(arguments.store, arguments.state),
         roles=roles,
         listener=listener,
         clock=clock.now,
@@ -105,12 +105,20 @@ def _tell_ready() -> None:
             notify.send(b"READY=1")
 
 
+class _Shown(io.StringIO):
+    """What a caller will see, perhaps on a terminal: verbs make escapes harmless where they print to one."""
+
+    def isatty(self) -> bool:
+        """It may be."""
+        return True
+
+
 class CommandLine:
     """What the words of `pratique run` and of verbs that look mean: the front of the broker."""
 
-    def __init__(self, state: Path) -> None:
-        """For containers in the folder `state`."""
-        self._state = state
+    def __init__(self, store: Path, state: Path) -> None:
+        """For images in the folder `store` and containers in the folder `state`, and no others."""
+        self._store, self._state = store, state
         self._known: dict[tuple[str, ...], argparse.Namespace] = {}
 
     def start(self, words: Sequence[str]) -> Asked:
@@ -130,6 +138,8 @@ class CommandLine:
             raise SaidError(f"pratique: {error}", Exit.NOT_STARTED) from None
         except SystemExit:  # it asked for help
             raise NotHereError from None
+        if (arguments.store, arguments.state) != (self._store, self._state):
+            raise NotHereError
         return Asked(reference=reference, wish=wish, detached=arguments.detach, pull=arguments.pull)
 
     def refused(self, refused: Refused) -> tuple[str, ...]:
@@ -138,14 +148,25 @@ class CommandLine:
 
     def look(self, verb: str, words: Sequence[str]) -> tuple[str, str, int]:
         """Do a verb that looks, and catch what it prints."""
-        from pratique.dispatch import run_verb
-        from runtime.broker.server import SaidError
+        from pratique.dispatch import parser_for, run_verb, verb_of
+        from runtime.broker.server import NotHereError, SaidError
 
-        if verb not in LOOKS or {"-f", "--follow"} & {*words}:
+        if verb not in LOOKS:
             raise SaidError(f"pratique: broker: {verb} is not done here", Exit.FAILED)
-        out, err = io.StringIO(), io.StringIO()
+        words = ["--state", str(self._state), *words]
+        out, err = _Shown(), _Shown()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run_verb(verb, ["--state", str(self._state), *words], debug=False)
+            try:
+                arguments = parser_for(verb, verb_of(verb)).parse_args(words)
+            except UsageError as error:
+                raise SaidError(f"pratique: {error}", Exit.USAGE) from None
+            except SystemExit:  # it asked for help
+                raise NotHereError from None
+            if arguments.state != self._state:
+                raise NotHereError
+            if getattr(arguments, "follow", False):
+                raise SaidError(f"pratique: broker: {verb} is not done here for as long as it takes", Exit.FAILED)
+            code = run_verb(verb, words, debug=False)
         return out.getvalue(), err.getvalue(), code
 
     def _parsed(self, words: tuple[str, ...]) -> argparse.Namespace:
@@ -156,6 +177,7 @@ class CommandLine:
 
             if len(self._known) >= _CACHED:
                 self._known.clear()
+            places = ("--store", str(self._store), "--state", str(self._state))
             with contextlib.redirect_stdout(io.StringIO()):
-                self._known[words] = parser_for("run", verb).parse_args(words)
+                self._known[words] = parser_for("run", verb).parse_args((*places, *words))
         return self._known[words]

@@ -18,8 +18,12 @@ class _Timer:
 
 @dataclass(slots=True)
 class Loop:
-    """Calls back when descriptors can be read, or a time has come, until it is stopped."""
+    """Calls back when descriptors can be read, or a time has come, until it is stopped.
 
+    `failed` is told of what a callback raises; the others are called all the same.
+    """
+
+    failed: Callable[[Exception], None]
     _poller: select.epoll = field(default_factory=select.epoll)
     _readers: dict[int, Callable[[], None]] = field(default_factory=dict)
     _timers: list[_Timer] = field(default_factory=list)
@@ -50,12 +54,18 @@ class Loop:
                     return
                 call = self._readers.get(fd)
                 if call is not None:  # forgotten by one that was called before it
-                    call()
+                    self._call(call)
             now = time.monotonic()
             for timer in self._timers:
                 if timer.due <= now:
                     timer.due = now + timer.interval
-                    timer.call()
+                    self._call(timer.call)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self.failed(error)
 
     def stop(self) -> None:
         """Leave `run`; a signal handler may call this."""

@@ -76,7 +76,8 @@ class Pool:
             self._process = subprocess.Popen(arguments, pass_fds=[theirs.fileno()], env={}, cwd="/")
         wire.send(ours, pickle.dumps(self.facts))
         self._nursery = ours
-        self._coming = {True: 0, False: 0}
+        # What the former one was asked for does not come any more.
+        self._coming = {kind: sum(slot.own_network is kind for slot in self._parking) for kind in (True, False)}
         self.loop.watch(ours.fileno(), self._from_nursery)
         self.fill()
 
@@ -94,13 +95,18 @@ class Pool:
         slot.said = slot.ended = None
         self._waiting[slot.own_network].appendleft(slot)
 
-    def send(self, slot: Slot, order: Order, fds: Sequence[int]) -> None:
-        """Give a slot that was taken its order.
+    def send(self, slot: Slot, order: Order, fds: Sequence[int]) -> bool:
+        """Give a slot that was taken its order; False if it has ended meanwhile, and another one is to have it.
 
         Raises:
-            OSError: it has ended.
+            OSError: the order is too long for a message.
         """
-        wire.send(slot.control, pickle.dumps(order), fds)
+        try:
+            wire.send(slot.control, pickle.dumps(order), fds)
+        except (BrokenPipeError, ConnectionResetError):
+            slot.said = slot.ended = None  # that it has ended is told by its connection
+            return False
+        return True
 
     def fill(self, *, host_network: int = 0) -> None:
         """Have slots made until enough are there or on their way; `host_network` is how many are waited for."""
@@ -178,7 +184,7 @@ class Pool:
             self._parking.discard(slot)
             self._coming[slot.own_network] -= 1
             self._waiting[slot.own_network].append(slot)
-            self._failures = 0
+            self._failures, self.failed = 0, ""
             self.ready()
         elif message[:1] == DONE:
             if slot.said is not None:

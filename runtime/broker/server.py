@@ -48,8 +48,10 @@ from runtime.watched import Watched
 from runtime.wish import Wish
 
 VERSION: Final = "1"
-MAX_CALLERS: Final = 256
-"""Connections that have not asked for anything yet, or wait for a slot."""
+MAX_CALLERS: Final = 128
+"""Connections that have not asked yet, or wait for a slot; with their streams half of what may be open."""
+MAX_PRINTED: Final = 1024 * 1024
+"""Characters that a verb which looks may print."""
 PATIENCE: Final = 10.0
 """Seconds that a caller may take until it asks, and that a start may wait for a slot."""
 CLERK_COMES: Final = 5.0
@@ -146,7 +148,7 @@ class Broker:
     """Told what went wrong, a line each time."""
     on_ready: Callable[[], None] = lambda: None
     """Called once the first slots are parked."""
-    _loop: Loop = field(default_factory=Loop)
+    _loop: Loop = field(init=False)
     _callers: set[_Waiting] = field(default_factory=set)
     _queue: deque[_Waiting] = field(default_factory=deque)
     _clerk: subprocess.Popen[bytes] | None = None
@@ -163,6 +165,7 @@ class Broker:
         """Look at the host."""
         facts = host_facts(self.store)
         parent = self.cgroup_parent or parent_of(self.store.path)
+        self._loop = Loop(failed=lambda error: self.log(f"broker: {type(error).__name__}: {error}"))
         slots = SlotFacts(host=facts, store=self.store, cgroup_parent=parent, rehearsal=rehearsal(facts))
         self._pool = Pool(
             facts=slots, size=self.parked, loop=self._loop, ready=self._serve_queue, killed=self._tidy_up, log=self.log
@@ -258,6 +261,9 @@ class Broker:
             return
         _need(waiting.role, Role.LOOK, "look at containers")
         out, err, code = self.front.look(verb, words)
+        if len(out) > MAX_PRINTED:
+            raise SaidError(f"pratique: broker: {verb}: more than {MAX_PRINTED} characters; ask root", 1)
+        wire.widen(waiting.connection)  # nobody waits until it is read
         waiting.caller.give(out)
         waiting.caller.give(err, stderr=True)
         waiting.caller.end(code)
@@ -284,7 +290,9 @@ class Broker:
                 wait.append(waiting)
                 continue
             try:
-                self._start(waiting, slot)
+                if not self._start(waiting, slot):
+                    self._queue.appendleft(waiting)
+                    continue
             except ContainerError as error:
                 waiting.caller.failed(error)
                 self._pool.give_back(slot)
@@ -295,7 +303,8 @@ class Broker:
         self._queue.extend(wait)
         self._pool.fill(host_network=sum(not _own_network(waiting) for waiting in wait))
 
-    def _start(self, waiting: _Waiting, slot: Slot) -> None:
+    def _start(self, waiting: _Waiting, slot: Slot) -> bool:
+        """Admit it and give the slot its order, or say why not; False if the slot was killed meanwhile."""
         asked = waiting.asked
         if asked is None:
             raise RequestError("broker: a start that nobody asked for")
@@ -304,14 +313,14 @@ class Broker:
             if isinstance(ordered, Refused):
                 self._pool.give_back(slot)
                 self._refuse(waiting, asked, ordered)
-                return
+                return True
             for note in ordered.proven.notes:
                 waiting.caller.complain(f"note: {note}")
             name, what = asked.wish.name, ordered.proven.watched()
             slot.said = lambda _, message: self._said(name, what, message)
             slot.ended = lambda _: self._watching.end(name)
             waiting.connection.setblocking(True)
-            self._pool.send(slot, ordered.order, [*ordered.fds, waiting.connection.fileno(), *waiting.fds])
+            return self._pool.send(slot, ordered.order, [*ordered.fds, waiting.connection.fileno(), *waiting.fds])
 
     def _refuse(self, waiting: _Waiting, asked: Asked, refused: Refused) -> None:
         if refused.code == "not-pulled" and asked.pull == "missing":

@@ -146,8 +146,9 @@ class _Slot:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(parked.begun.pidfd, select.POLLIN)
-        if parked.begun.pidfd in {fd for fd, _ in poller.poll()}:
+        if self._control.fileno() not in {fd for fd, _ in poller.poll()}:
             return None
+        # An order for a first process that was killed just now is carried out as far as it goes: its caller hears of it.
         message, fds = wire.receive(self._control)
         return (message, fds) if message else None
 

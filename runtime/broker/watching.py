@@ -36,7 +36,7 @@ class Watching:
     _kill_at: dict[ContainerId, float] = field(default_factory=dict)
 
     def find(self) -> None:
-        """Watch what runs and is not watched yet: after a start of the broker all that its slots have."""
+        """Watch what runs in slots and is not watched yet: that a former broker started."""
         for name in self.store.names():
             with contextlib.suppress(NoSuchContainerError):
                 container = self.store.read(name)
@@ -62,6 +62,7 @@ class Watching:
 
     def look(self) -> None:
         """Ask for each whether it may go on; to be called every second."""
+        self.find()  # also what was on its way when this broker came up
         now = time.monotonic()
         for name in [name for name, deadline in self._kill_at.items() if deadline <= now]:
             self._kill_at.pop(name)

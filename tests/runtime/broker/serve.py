@@ -32,7 +32,7 @@ def main(words: list[str]) -> None:
     broker = Broker(
         host=Host.open(Store.open(Path(store))),
         store=StateStore.open(Path(state)),
-        front=CommandLine(Path(state)),
+        front=CommandLine(Path(store), Path(state)),
         roles=roles,
         listener=listen(Path(path), roles),
         clock=lambda: datetime.fromisoformat(Path(clock).read_text()),

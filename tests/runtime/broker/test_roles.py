@@ -86,6 +86,7 @@ def test_members_of_the_groups_may_do_what_their_group_may(shared: Desk) -> None
     follow = _as(shared, LOOK, "logs", "--follow", "x")
     assert follow.code == 1
     assert "is not done here" in follow.err
+    assert _as(shared, LOOK, "logs", "--fol", "x").code == 1, "an option may be abbreviated"
     assert _as(shared, LOOK, "logs", "x").err == "pratique: container x: there is none of this name\n"
     assert _as(shared, START, "ps", "--st", "/etc").code == 99, "another state folder is asked of nobody"
 
@@ -125,6 +126,11 @@ def test_words_that_mean_nothing_do_no_harm(desk: Desk, tmp_path: Path) -> None:
         (_words(desk, "run", "--help"), (0, 1, 2), b"-"),
         (_words(desk, "run", "--pull", "always", reference), (0, 1, 2), b"-"),
         (_words(desk, "run", "\udcff\x1b[31m"), (0, 1, 2), b"2pratique: "),
+        (_words(desk, "ps", "--sta", "/etc/of-the-callers"), (), b"-"),
+        (_words(desk, "ps", "--help"), (), b"-"),
+        (_words(desk, "ps", "--no-such"), (), b"2pratique: ps: unrecognized arguments: --no-such"),
+        (_words(desk, "run", "--stat", "/etc/of-the-callers", reference), (0, 1, 2), b"-"),
+        (_words(desk, "run", "--sto", "/etc/of-the-callers", reference), (0, 1, 2), b"-"),
         (_words(desk, "serve", "--config", "/etc/passwd"), (), b"2pratique: broker: serve is not done here\n"),
         (start, (), b"2pratique: broker: expected standard input, output and error\n"),
         (start, (0, 1), b"2pratique: broker: expected standard input, output and error\n"),
@@ -134,7 +140,28 @@ def test_words_that_mean_nothing_do_no_harm(desk: Desk, tmp_path: Path) -> None:
         answer = _ask(desk, message, fds)
         assert answer.startswith(said), (message[:80], answer)
         assert b"\x1b" not in answer
+    assert not Path("/etc/of-the-callers").exists()
     assert desk.sh("echo fine").out == "fine\n"
+
+
+def test_what_a_container_wrote_is_shown_to_who_may_look(shared: Desk) -> None:
+    assert shared.run("sh", "-c", "seq 20000", options=("--detach", "--name", "box")).code == 0
+    shared.until(lambda: shared.containers()["box"].status == "exited")
+    answer = _all(shared, _words(shared, "logs", "box"))
+    assert answer == "".join(f"{number}\n" for number in range(1, 20001)).encode()
+
+
+def _all(desk: Desk, message: bytes) -> bytes:
+    """All lines for standard output."""
+    said = b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(10)
+        connection.connect(f"{desk.state}.sock")
+        wire.send(connection, message)
+        while (answer := connection.recv(1 << 20))[:1] == b"1":
+            said += answer[1:]
+    assert answer == b"x0"
+    return said
 
 
 def test_nothing_is_written_where_writing_changes_the_host(desk: Desk) -> None:
