@@ -148,7 +148,7 @@ class _Slot:
         poller.register(parked.begun.pidfd, select.POLLIN)
         if self._control.fileno() not in {fd for fd, _ in poller.poll()}:
             return None
-        # An order for a first process that was killed just now is carried out as far as it goes: its caller hears of it.
+        # An order for a first process that was killed just now is carried out as far as it goes: its caller hears.
         message, fds = wire.receive(self._control)
         return (message, fds) if message else None
 
